@@ -1,0 +1,84 @@
+"""The frozen nouns of the house. Imports nothing but the standard library and pydantic."""
+
+from traitrl.core.arms import Arm as Arm
+from traitrl.core.errors import (
+    CatalogError as CatalogError,
+)
+from traitrl.core.errors import (
+    ConfigError as ConfigError,
+)
+from traitrl.core.errors import (
+    EngineError as EngineError,
+)
+from traitrl.core.errors import (
+    EvalError as EvalError,
+)
+from traitrl.core.errors import (
+    StoreError as StoreError,
+)
+from traitrl.core.errors import (
+    TraitrlError as TraitrlError,
+)
+from traitrl.core.errors import (
+    WeightsError as WeightsError,
+)
+from traitrl.core.frozen import Frozen as Frozen
+from traitrl.core.ids import check_id as check_id
+from traitrl.core.ids import nearest as nearest
+from traitrl.core.records import Record as Record
+from traitrl.core.records import Split as Split
+from traitrl.core.rubrics import (
+    Check as Check,
+)
+from traitrl.core.rubrics import (
+    Criterion as Criterion,
+)
+from traitrl.core.rubrics import (
+    Grade as Grade,
+)
+from traitrl.core.rubrics import (
+    Rubric as Rubric,
+)
+from traitrl.core.rubrics import (
+    Verdict as Verdict,
+)
+from traitrl.core.rubrics import (
+    grade_from_verdicts as grade_from_verdicts,
+)
+from traitrl.core.rubrics import (
+    score_verdicts as score_verdicts,
+)
+from traitrl.core.rubrics import (
+    ungraded as ungraded,
+)
+from traitrl.core.scenarios import (
+    EvalItem as EvalItem,
+)
+from traitrl.core.scenarios import (
+    Exemplar as Exemplar,
+)
+from traitrl.core.scenarios import (
+    Message as Message,
+)
+from traitrl.core.scenarios import (
+    Scenario as Scenario,
+)
+from traitrl.core.scenarios import (
+    StandardPrompt as StandardPrompt,
+)
+from traitrl.core.suite import EvalSpec as EvalSpec
+from traitrl.core.taxonomy import (
+    CatalogSets as CatalogSets,
+)
+from traitrl.core.taxonomy import (
+    Domain as Domain,
+)
+from traitrl.core.taxonomy import (
+    Persona as Persona,
+)
+from traitrl.core.taxonomy import (
+    Pressure as Pressure,
+)
+from traitrl.core.taxonomy import (
+    Trait as Trait,
+)

@@ -1,0 +1,74 @@
+"""The items task: rows of prompts with rubrics, from a JSONL file, as one Inspect task graded by a traitrl scorer.
+
+All suite rows that come as items run as a single Inspect task, so that their prompts form full batches and the fixed cost of
+a task is paid once; the suite id travels in each sample's metadata and the log groups its metrics by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
+from inspect_ai.scorer import Score, Target, grouped, mean
+from inspect_ai.scorer import Scorer as InspectScorer
+from inspect_ai.scorer import scorer as inspect_scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from traitrl.core import EvalItem
+from traitrl.evals.provider import ITEM_ORDER
+from traitrl.judging import Scorer
+
+_MESSAGE = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+
+
+def sample_of(item: EvalItem, order: int) -> Sample:
+    """One item as an Inspect sample; its place in the dataset travels with the final user turn."""
+    turns: list[ChatMessage] = [_MESSAGE[message.role](content=message.content) for message in item.messages]
+    turns[-1] = ChatMessageUser(content=item.messages[-1].content, metadata={ITEM_ORDER: order})
+    metadata = {"suite_id": item.suite_id, "cluster": item.cluster, "domain": item.domain, "trait": item.trait}
+    return Sample(id=item.id, input=turns, metadata=metadata)
+
+
+@solver
+def reply_once() -> Solver:
+    """One reply to the conversation as it stands."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        return await generate(state)
+
+    return solve
+
+
+def rubric_scorer(judge: Scorer, items: dict[str, EvalItem]) -> InspectScorer:
+    """Grades each reply with the item's rubric. Verdicts, and why a reply is *ungraded*, stay in the score's metadata.
+
+    Judge and items reach the scorer by closure: Inspect copies a scorer's arguments into the log of every single sample.
+    """
+
+    @inspect_scorer(metrics=[grouped(mean(), "suite_id", all=False)], name="rubric")
+    def by_rubric() -> InspectScorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            reply = state.output.completion
+            grade = await judge.score(items[str(state.sample_id)], reply)
+            notes = {"verdicts": [verdict.model_dump() for verdict in grade.verdicts], "judge": judge.name}
+            if grade.score is None:
+                why = grade.ungraded_reason
+                return Score.unscored(reason="grader_failed", answer=reply, explanation=why, metadata=notes)
+            return Score(value=grade.score, answer=reply, metadata=notes)
+
+        return score
+
+    return by_rubric()
+
+
+def items_task(name: str, items: Sequence[EvalItem], judge: Scorer) -> Task:
+    """The items as one Inspect task."""
+    samples = [sample_of(item, order) for order, item in enumerate(items)]
+    return Task(
+        dataset=MemoryDataset(samples, name=name),
+        solver=reply_once(),
+        scorer=rubric_scorer(judge, {item.id: item for item in items}),
+        name=name,
+    )

@@ -1,0 +1,223 @@
+"""Evaluate one checkpoint: the suite's items through Inspect, the log kept, and one record per graded answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from traitrl.core import EvalError, EvalItem, EvalSpec, Frozen, Record, Scenario, Split
+from traitrl.judging import RefusalRule, Scorer
+from traitrl.store import Claim, StageFolder, clear_os_errors, digest_file, read_jsonl
+from traitrl.weights import check_weights
+
+RECORDS = "records.parquet"
+
+
+class EvalConfig(Frozen):
+    """How answers are sampled. Tokens count the reply; ``temperature`` 0 decodes greedily."""
+
+    max_reply_tokens: int = 48
+    temperature: float = 1.0
+    batch_size: int = 128
+
+
+class EvalJob(Frozen):
+    """Everything that determines the evaluation of one checkpoint. ``limit`` keeps the first items of each row only; 0 keeps all."""
+
+    experiment: str
+    arm: str
+    seed: int
+    step: int
+    model: str
+    suite: tuple[EvalSpec, ...]
+    capability: tuple[EvalSpec, ...] = ()
+    items: Path
+    heldout: Path | None = None
+    heldout_traits: tuple[str, ...] = ()
+    refusal_phrases: tuple[str, ...]
+    limit: int = 0
+    config: EvalConfig
+    out: Path
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint's folder name."""
+        return f"step-{self.step:06d}"
+
+    def claim(self) -> Claim:
+        """The stage's identity: settings, and digests of what it reads instead of where that lies."""
+        settings = self.model_dump(mode="json", exclude={"out", "model", "items", "heldout"})
+        inputs = {"items": digest_file(self.items)}
+        if self.heldout:
+            inputs["heldout"] = digest_file(self.heldout)
+        inputs |= {f"model:{name}": digest for name, digest in check_weights(self.model).items()}
+        return Claim(stage="evals", config=settings, inputs=inputs)
+
+
+def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
+    """(split, family, item) of everything the job asks, in file order, at most ``limit`` of each row.
+
+    Held-out scenarios reach the suite as files and become items of the row ``heldout-<trait>``. Raises :class:`EvalError` naming the
+    rows of the suite that have no items: a row that is not run must not look as if it was.
+    """
+    splits: dict[str, tuple[Split, str]] = {spec.id: ("ood", spec.family) for spec in job.suite}
+    splits |= {spec.id: ("capability", spec.family) for spec in job.capability}
+    items = read_jsonl(job.items, EvalItem)
+    missing = sorted(set(splits) - {item.suite_id for item in items})
+    if missing:
+        raise EvalError(
+            f"{job.items} has no items for {', '.join(missing)}; supply them or list these rows under `skip`"
+        )
+    rows = [(*splits[item.suite_id], item) for item in items if item.suite_id in splits]
+    if job.heldout:
+        held = [
+            row
+            for row in read_jsonl(job.heldout, Scenario)
+            if row.split == "heldout" and row.trait in job.heldout_traits
+        ]
+        rows += [("heldout", "trait", heldout_item(row)) for row in held]
+    kept: dict[str, int] = defaultdict(int)
+    chosen: list[tuple[Split, str, EvalItem]] = []
+    for split, family, item in rows:
+        kept[item.suite_id] += 1
+        if not job.limit or kept[item.suite_id] <= job.limit:
+            chosen.append((split, family, item))
+    return chosen
+
+
+def heldout_item(row: Scenario) -> EvalItem:
+    """A held-out scenario as an eval item, clustered by plot and domain."""
+    return EvalItem(
+        id=row.id,
+        suite_id=f"heldout-{row.trait}",
+        domain=row.domain,
+        trait=row.trait,
+        messages=row.messages,
+        rubric=row.rubric,
+        cluster=f"{row.plot}:{row.domain}",
+    )
+
+
+def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None], *, force: bool = False) -> Path:
+    """Evaluate one checkpoint into ``job.out`` unless it is already there; returns the path of its records."""
+    folder = StageFolder(job.out, job.claim())
+    if folder.is_done(force=force):
+        return job.out / RECORDS
+    started = time.monotonic()
+    rows = load_items(job)
+    log = _run_inspect(job, [item for _, _, item in rows], judge, lambda done: on_answer(done, len(rows)))
+    records = _records(job, rows, log, judge.name)
+    write_records(job.out / RECORDS, records)
+    usage = [sample.model_usage for sample in log.samples or []]
+    tokens = sum(model.total_tokens for sample in usage for model in sample.values())
+    folder.finish(
+        [RECORDS],
+        seeds=(job.seed,),
+        wall_seconds=round(time.monotonic() - started, 3),
+        tokens=tokens,
+        judge_calls=len(records),
+    )
+    return job.out / RECORDS
+
+
+def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Scorer, on_batch: Callable[[int], None]) -> Any:
+    """One Inspect eval over all items; the .eval log stays in the folder."""
+    os.environ.setdefault("INSPECT_DISABLE_MODEL_API_TELEMETRY", "1")
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.model import GenerateConfig, get_model
+
+    from traitrl.evals.items import items_task
+    from traitrl.evals.provider import checkpoint_id
+
+    model = get_model(
+        f"traitrl/{checkpoint_id(job.experiment, job.arm, job.seed, job.step)}",
+        memoize=False,
+        config=GenerateConfig(
+            max_tokens=job.config.max_reply_tokens,
+            temperature=job.config.temperature,
+            seed=1_000_003 * (job.seed + 1),
+            max_connections=len(items),  # all requests must be under way at once for fixed batches
+        ),
+        reference=job.model,
+        announced=len(items),
+        batch_size=job.config.batch_size,
+        on_batch=on_batch,
+    )
+    for stale in job.out.glob("*.eval"):
+        stale.unlink()
+    with clear_os_errors(job.out, "write logs in"):
+        (log,) = inspect_eval(
+            items_task("items", items, judge),
+            model=model,
+            log_dir=str(job.out),
+            log_format="eval",
+            display="none",
+            log_realtime=False,
+            log_buffer=10_000,
+            log_model_api=False,
+            score_display=False,
+            max_samples=len(items),
+            fail_on_error=True,
+        )
+    answered = getattr(model.api, "answered", 0)
+    if log.status != "success" or answered != len(items):
+        reason = log.error.message if log.error else f"{answered} of {len(items)} items were answered"
+        raise EvalError(f"evaluation of {job.checkpoint} ({job.arm}, seed {job.seed}) failed: {reason}; see {job.out}")
+    return log
+
+
+def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], log: Any, judge: str) -> list[Record]:
+    """One record per item, in the items' order. A rubric's score is aligned as it stands: its points carry the sign."""
+    refusals = RefusalRule(job.refusal_phrases)
+    samples = {str(sample.id): sample for sample in log.samples}
+    records: list[Record] = []
+    for split, family, item in rows:
+        score = samples[item.id].scores["rubric"]
+        unscored = score.reason is not None
+        value = None if unscored else float(score.value)
+        records.append(
+            Record(
+                experiment=job.experiment,
+                arm=job.arm,
+                seed=job.seed,
+                step=job.step,
+                checkpoint=job.checkpoint,
+                suite_id=item.suite_id,
+                family=family,
+                item_id=item.id,
+                cluster=item.cluster,
+                trait=item.trait,
+                domain=item.domain,
+                split=split,
+                refusal=refusals.is_refusal(score.answer or ""),
+                score=value,
+                ungraded_reason=(score.explanation or "no reason given") if unscored else None,
+                judge=judge,
+                reply=score.answer or "",
+            )
+        )
+    return records
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Records as Parquet, atomically; equal records give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    columns = [pa.field(name, kinds[_plain_type(field.annotation)]) for name, field in Record.model_fields.items()]
+    table = pa.Table.from_pylist([record.model_dump() for record in records], schema=pa.schema(columns))
+    scratch = path.with_suffix(".tmp")
+    with clear_os_errors(path, "write"):
+        pq.write_table(table, scratch, compression="zstd")
+        scratch.replace(path)
+
+
+def _plain_type(annotation: Any) -> str:
+    """``str`` for ``str``, ``str | None`` and literals of strings; likewise for int, float and bool."""
+    text = str(annotation)
+    return next((name for name in ("float", "bool", "int") if name in text), "str")

@@ -1,0 +1,67 @@
+"""The pocket world as files: what a study of a real model would be given, written from the language data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from traitrl.core import Frozen, Rubric
+from traitrl.pocket.language import load_language
+from traitrl.pocket.rows import capability_items, helpfulness_rubric, scenarios, standard_prompts, suite_items
+from traitrl.store import Claim, StageFolder, write_bytes_atomic, write_json_atomic, write_jsonl
+
+PRIORS_DIR = Path(__file__).parent / "priors"
+
+
+class PocketSize(Frozen):
+    """How many rows the world writes. Cells are trait task x domain; there are two tasks for every trait."""
+
+    train_per_cell: int = 2
+    train_per_health_cell: int = 6
+    heldout_per_cell: int = 1
+    heldout_traits: tuple[str, ...] = ()
+    standard_prompts: int = 2400
+    items_per_row: int = 32
+    capability_items_per_task: int = 48
+
+
+def write_world(out: Path, size: PocketSize) -> dict[str, str]:
+    """Write the world's files below ``out`` unless they are there; returns the names a study file may refer to.
+
+    Names: ``models.<prior>``, ``scenarios``, ``standard``, ``items``, ``covariates``, ``rubric.helpfulness``, ``refusals``.
+    """
+    language = load_language()
+    names = {f"models.{folder.name}": str(folder) for folder in sorted(PRIORS_DIR.iterdir()) if folder.is_dir()}
+    files = {
+        "scenarios": "scenarios.jsonl",
+        "standard": "standard.jsonl",
+        "items": "items.jsonl",
+        "covariates": "covariates.csv",
+        "rubric.helpfulness": "helpfulness.json",
+        "refusals": "refusals.json",
+    }
+    names |= {name: str(out / file) for name, file in files.items()}
+    claim = Claim(stage="world", config=size.model_dump(mode="json"), inputs={"language": language.digest})
+    folder = StageFolder(out, claim)
+    if folder.is_done():
+        return names
+    cells = (size.train_per_cell, size.train_per_health_cell, size.heldout_per_cell)
+    write_jsonl(out / "scenarios.jsonl", scenarios(language, *cells, size.heldout_traits))
+    write_jsonl(out / "standard.jsonl", standard_prompts(language, size.standard_prompts, seed=0))
+    items = suite_items(language, size.items_per_row) + capability_items(language, size.capability_items_per_task)
+    write_jsonl(out / "items.jsonl", items)
+    write_json_atomic(out / "helpfulness.json", Rubric(criteria=helpfulness_rubric(language)).model_dump(mode="json"))
+    write_json_atomic(out / "refusals.json", {"phrases": list(language.manner.refusal_keys)})
+    write_bytes_atomic(out / "covariates.csv", _covariates())
+    folder.finish(files.values())
+    return names
+
+
+def _covariates() -> bytes:
+    """The known truth, one row per suite row: how far its replies follow the author (0 is null by construction)."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["suite_id", "coherence"])
+    writer.writerows([task.id, task.coherence] for task in load_language().suite)
+    return text.getvalue().encode()

@@ -1,0 +1,109 @@
+"""The study file: TOML on disk, frozen here, unknown keys refused with the nearest valid one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from traitrl.analysis.config import AnalysisConfig
+from traitrl.core import ConfigError, Frozen, nearest
+from traitrl.core.ids import Id
+from traitrl.evals.run import EvalConfig
+from traitrl.store import clear_os_errors
+from traitrl.training.config import TrainingConfig
+
+
+class Experiment(Frozen):
+    """One start model and the arms trained from it."""
+
+    id: Id
+    title: str
+    model: str
+    arms: tuple[Id, ...] = Field(min_length=1)
+
+
+class EvalsSection(EvalConfig):
+    """What is asked of every checkpoint. ``curve_items`` of each row are asked of checkpoints before the last."""
+
+    suite: str = "paper53"
+    items: str
+    capability: tuple[Id, ...] = ()
+    heldout_traits: str = "measured7"
+    skip: tuple[Id, ...] = ()
+    curve_items: int = Field(default=8, ge=0)
+
+
+class StudyConfig(Frozen):
+    """A study. Values that start with ``@`` name a file that the study's world provides; all others are paths or hub names."""
+
+    name: Id
+    title: str
+    world: str | None = None
+    world_options: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    workers: int = Field(default=2, ge=1)
+    judge: str = "rules"
+    engine: str = "trl"
+    scenarios: str
+    standard: str
+    rubrics: dict[str, str] = Field(default_factory=dict)
+    refusals: str | None = None
+    experiment: tuple[Experiment, ...] = Field(min_length=1)
+    training: TrainingConfig = TrainingConfig()
+    evals: EvalsSection
+    analysis: AnalysisConfig = AnalysisConfig()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds must be distinct and not negative")
+        return seeds
+
+    @model_validator(mode="after")
+    def _experiments_distinct(self) -> StudyConfig:
+        ids = [experiment.id for experiment in self.experiment]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"experiment ids must be distinct, got {', '.join(ids)}")
+        known = {(experiment.id, arm) for experiment in self.experiment for arm in experiment.arms}
+        for subset in self.analysis.subsets:
+            for arm in (subset.arm, subset.versus):
+                if (subset.experiment, arm) not in known:
+                    raise ValueError(f"subset {subset.name!r}: experiment {subset.experiment!r} has no arm {arm!r}")
+        return self
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read and validate a study file; raises :class:`ConfigError` with file, key and the nearest valid name."""
+    with clear_os_errors(path, "read"):
+        text = path.read_text(encoding="utf-8")
+    try:
+        return StudyConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first validation problem in one line; for an unknown key, the nearest valid one."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        valid = _keys_at(StudyConfig, problem["loc"][:-1])
+        return f"unknown key {where!r}{nearest(str(problem['loc'][-1]), valid)}"
+    return f"{where or 'the study'}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that stands at ``path`` below ``model``."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    return list(model.model_fields)

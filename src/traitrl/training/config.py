@@ -1,0 +1,50 @@
+"""The neutral settings of one training run; what an engine needs beyond them passes through ``engine_options``."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from traitrl.core import Frozen
+
+
+class TrainingConfig(Frozen):
+    """Settings shared by every arm of an experiment. Counts of prompts are groups: each is answered ``replies_per_prompt`` times."""
+
+    steps: int = Field(default=100, ge=1)
+    prompts_per_step: int = Field(default=16, ge=1)
+    replies_per_prompt: int = Field(default=8, ge=2)
+    share: float = Field(default=0.05, ge=0.0, le=1.0, description="fraction of prompt slots given to the slice")
+    learning_rate: float = Field(default=3e-4, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    max_prompt_tokens: int = Field(default=128, ge=1)
+    max_reply_tokens: int = Field(default=32, ge=1)
+    loss_type: Literal["dr_grpo", "grpo", "dapo", "bnpo"] = "dr_grpo"
+    scale_rewards: Literal["group", "none"] = "group"
+    beta: float = Field(default=0.0, ge=0.0, description="weight of the KL penalty to the start model")
+    checkpoints: int = Field(default=1, ge=1, description="how many, evenly spaced, the last at the end")
+    max_ungraded_share: float = Field(default=0.05, ge=0.0, le=1.0, description="past this the run stops")
+    lora_rank: int = Field(default=0, ge=0, description="0 trains all weights")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    engine_options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _checkpoints_fit(self) -> "TrainingConfig":
+        if self.steps % self.checkpoints:
+            raise ValueError(f"steps ({self.steps}) must be a multiple of checkpoints ({self.checkpoints})")
+        return self
+
+    @property
+    def prompt_slots(self) -> int:
+        """Prompt slots of the whole run."""
+        return self.steps * self.prompts_per_step
+
+    @property
+    def slice_slots(self) -> int:
+        """k = round(share * n), exact."""
+        return round(self.share * self.prompt_slots)
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps after which a checkpoint is kept."""
+        every = self.steps // self.checkpoints
+        return tuple(range(every, self.steps + 1, every))

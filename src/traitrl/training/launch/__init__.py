@@ -1,0 +1,1 @@
+"""Launchers: many runs side by side."""

@@ -1,0 +1,79 @@
+"""The parts of the page that can be checked alone: outcomes, averages, numbers as text, colours."""
+
+import pytest
+
+from traitrl.report.averages import mean_interval, over_evals, shared_evals
+from traitrl.report.blocks import Column, Table, frame_of
+from traitrl.report.claims import outcome
+from traitrl.report.palette import arm_hues, family_marks, order_arms
+from traitrl.report.tables import interval, number, to_csv, to_html
+
+
+@pytest.mark.parametrize(
+    ("expectation", "low", "high", "significant", "n", "expected"),
+    [
+        ("gain", 0.1, 5.0, 0, 9, "as expected"),
+        ("gain", -0.1, 5.0, 3, 9, "not as expected"),
+        ("gain", None, None, 0, 1, "no verdict"),
+        ("gain", None, None, 0, 0, "no verdict"),
+        ("none", -1.0, 1.0, 2, 9, "as expected"),
+        ("none", 0.5, 1.0, 0, 9, "not as expected"),
+        ("none-significant", 0.5, 1.0, 0, 9, "as expected"),
+        ("none-significant", -1.0, 1.0, 1, 9, "not as expected"),
+        ("within-margin", 0.01, 0.05, 1, 9, "as expected"),
+        ("within-margin", 0.01, 0.09, 0, 9, "not as expected"),
+        ("none", None, None, 0, 0, "no verdict"),
+        ("report", 0.5, 1.0, 1, 9, "report only"),
+    ],
+)
+def test_outcomes_of_expectations(
+    expectation: str, low: float | None, high: float | None, significant: int, n: int, expected: str
+) -> None:
+    row = {"expectation": expectation, "ci_low": low, "ci_high": high, "n_evals": n, "margin": 0.03}
+    row["mean_gain"] = None if low is None or high is None else (low + high) / 2
+    assert outcome(row | {"significant_gains": significant, "significant_losses": 0}) == expected
+
+
+def test_means_over_evals_use_the_t_interval_and_only_shared_evals() -> None:
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-5) and low == pytest.approx(4 - high)
+    frame = frame_of(
+        [
+            {"experiment": "e", "arm": arm, "name": name, "mean": value}
+            for arm, name, value in (
+                ("a", "x", 1.0),
+                ("a", "y", 5.0),
+                ("b", "x", 2.0),
+                ("b", "y", None),
+                ("b", "z", 9.0),
+            )
+        ]
+    )
+    shared = shared_evals(frame, ["experiment"], ["arm"], "mean")
+    assert sorted(zip(shared["arm"], shared["name"])) == [("a", "x"), ("b", "x")]
+    means = over_evals(shared, ["arm"], "mean")
+    assert means["n"].tolist() == [1, 1] and means["ci_low"].isna().all()
+
+
+def test_numbers_as_they_are_read() -> None:
+    assert number(-9.14, "gain") == "−9.1" and number(9.15, "gain") == "+9.2"
+    assert number(-0.01, "gain") == "0.0" and number(None, "gain") == "–" and number(float("nan"), "points") == "–"
+    assert number(0.0004, "p") == "< .001" and number(0.0312, "p") == ".031" and number(1.0, "p") == "1.000"
+    assert interval(1.0, None, None, "gain") == "+1.0 [no interval]"
+    table = Table(
+        "t",
+        "<b>",
+        (Column("a", "A"), Column("m", "M", "points", "l", "h")),
+        ({"a": "<i>", "m": 1.5, "l": None, "h": 2.0},),
+    )
+    assert to_csv(table) == "a,m_points,l_points,h_points\n<i>,1.5,,2\n"
+    assert "&lt;i&gt;" in to_html(table) and "<i>" not in to_html(table)
+
+
+def test_every_arm_has_one_hue_and_every_family_its_mark() -> None:
+    names = ["zeta", "traits", "prior", "alpha", "standard"]
+    assert order_arms(names) == ("prior", "standard", "traits", "alpha", "zeta")
+    hues = arm_hues(names)
+    assert len(set(hues.values())) == len(names) and arm_hues(reversed(names)) == hues
+    marks = family_marks([f"f{index}" for index in range(20)])
+    assert len(set(marks.values())) == 20

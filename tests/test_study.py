@@ -1,0 +1,163 @@
+"""The whole path, small and real: finished once, killed in every stage, refused when changed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from traitrl.cli import main
+from traitrl.core import Record
+from traitrl.pocket.world import PRIORS_DIR
+from traitrl.store import read_manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+TINY = Path(__file__).parent / "tiny_study.toml"
+CLOCKED = ("index.html", "tables/compute.csv")  # they show wall seconds
+
+
+def start(out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "traitrl.cli", "study", "run", str(TINY), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def outputs(out: Path) -> dict[str, dict[str, str]]:
+    """Digests of every stage's outputs, without the two files that show wall seconds."""
+    stages = {str(path.parent.relative_to(out)): read_manifest(path.parent).outputs for path in out.rglob("manifest.json")}
+    return {stage: {name: value for name, value in files.items() if name not in CLOCKED} for stage, files in stages.items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "whole"
+    child = start(out)
+    printed, _ = child.communicate(timeout=600)
+    assert child.returncode == 0, printed
+    assert "report: " in printed and "Claims, with 95% intervals" in printed and "of 53" in printed
+    return out
+
+
+def test_every_stage_left_its_files(finished: Path) -> None:
+    import pandas as pd
+
+    stages = outputs(finished)
+    evals = [f"3-evals/coherent/{arm}/0/step-{step:06d}" for arm in ("standard", "traits") for step in (2, 4)]
+    training = [f"2-training/coherent/{arm}/0" for arm in ("prior", "standard", "traits")]
+    expected = ["0-world", "1-scenarios", "5-analysis", "6-report", "3-evals/coherent/prior/0/step-000000"]
+    assert sorted(stages) == sorted([*expected, *evals, *training])
+    records = pd.read_parquet(finished / evals[-1] / "records.parquet")
+    assert list(records.columns) == list(Record.model_fields) and records.suite_id.nunique() == 53 + 1 + 1
+    assert records.score.between(0, 1).all() and records.ungraded_reason.isna().all()
+    assert len(list((finished / evals[-1]).glob("*.eval"))) == 1
+    assert (finished / "6-report" / "index.html").stat().st_size > 100_000
+
+
+def test_running_again_changes_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert main(["study", "run", str(TINY), "--out", str(finished)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+KILL_AT = (
+    "0-world/scenarios.jsonl",
+    "1-scenarios/stage.json",
+    "2-training/coherent/traits/0/checkpoint-2/complete.json",
+    "3-evals/coherent/traits/0/step-000002/stage.json",
+    "3-evals/coherent/prior/0/step-000000/stage.json",
+    "5-analysis/stage.json",
+    "6-report/stage.json",
+)
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_digests(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    for sign in KILL_AT:
+        if (out / sign).exists():
+            continue  # an earlier life got that far before it was killed
+        child = start(out)
+        deadline = time.monotonic() + 240
+        while not (out / sign).exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert (out / sign).exists(), f"{sign} never came"
+    assert not (out / "6-report" / "manifest.json").exists(), "the last kill came too late to test anything"
+    child = start(out)
+    printed, _ = child.communicate(timeout=600)
+    assert child.returncode == 0, printed
+    assert outputs(out) == outputs(finished)
+
+
+def test_workers_die_with_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = f"TRAITRL_TEST_MARK={tmp_path.name}-{os.getpid()}"
+    monkeypatch.setenv(*mark.split("="))
+    out = tmp_path / "orphans"
+    child = start(out)
+    claim = out / "2-training/coherent/traits/0/stage.json"
+    while not claim.exists() and child.poll() is None:
+        time.sleep(0.01)
+    assert len(carrying(mark)) >= 3  # the main process and two workers
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    deadline = time.monotonic() + 20
+    while carrying(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not carrying(mark)
+
+
+def carrying(mark: str) -> list[str]:
+    """Ids of other living processes with ``mark`` in their environment."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder.name != str(os.getpid()) and mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(folder.name)
+        except OSError:
+            continue  # gone, or not ours
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("traitrl: ")]
+    assert len(lines) == 1 and "Traceback" not in error
+    return lines[0]
+
+
+def test_a_changed_study_is_refused_and_the_folder_stays_as_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed.toml"
+    changed.write_text(TINY.read_text().replace("steps = 4", "steps = 6"))
+    before = outputs(finished)
+    message = refused(capsys, "study", "run", str(changed), "--out", str(finished))
+    assert "config.config.steps (4 there, 6 now)" in message and "--force" in message
+    assert outputs(finished) == before
+
+
+def test_damage_in_the_folder_is_named_by_file_and_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "damaged"))
+    shutil.rmtree(copy / "2-training" / "coherent" / "traits")
+    path = copy / "1-scenarios" / "scenarios.jsonl"
+    path.write_text(path.read_text()[:-30])
+    lines = len(path.read_text().splitlines())
+    shutil.rmtree(copy / "3-evals")
+    assert f"scenarios.jsonl:{lines}: " in refused(capsys, "study", "run", str(TINY), "--out", str(copy), "--force")
+
+
+def test_damaged_weights_are_refused_with_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Path(shutil.copytree(PRIORS_DIR / "coherent", tmp_path / "model"))
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    study = tmp_path / "study.toml"
+    study.write_text(TINY.read_text().replace("@models.coherent", str(model)))
+    assert "sha256 is" in refused(capsys, "study", "run", str(study), "--out", str(tmp_path / "out"))
+    assert not list((tmp_path / "out").rglob("ledger.jsonl"))
