@@ -35,10 +35,12 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_verb_has_examples_in_its_help() -> None:
-    def parsers(parser):  # noqa: ANN001, ANN202
+    def parsers(parser):
         yield parser
         for action in parser._actions:
-            for child in getattr(action, "choices", None) or {} if isinstance(getattr(action, "choices", None), dict) else {}:
+            for child in (
+                getattr(action, "choices", None) or {} if isinstance(getattr(action, "choices", None), dict) else {}
+            ):
                 yield from parsers(action.choices[child])
 
     for parser in parsers(build_parser()):
@@ -51,7 +53,7 @@ def test_every_verb_has_examples_in_its_help() -> None:
 
 def test_a_study_file_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     cases = {
-        "unknown key 'training.stpes'; did you mean 'steps'?": ("steps = 90", "stpes = 90"),
+        "unknown key 'training.stpes'; did you mean 'steps'?": ("steps = 100", "stpes = 100"),
         "share": ("share = 0.05", "share = 1.5"),
         "unknown arm 'helpfullness'; did you mean 'helpfulness'?": ('"helpfulness"]', '"helpfulness", "helpfullness"]'),
         "experiment 'coherent' has no arm 'helpfulness'": (', "helpfulness"]', "]"),
@@ -77,12 +79,16 @@ def test_a_missing_study_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
     assert "--seeds" in refused(capsys, "study", "run", "pocket", "--out", str(tmp_path), "--seeds", "0")
 
 
-def test_dry_run_prints_the_resolved_study_and_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_dry_run_prints_the_resolved_study_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     code, out, _ = run(capsys, "study", "run", "pocket", "--out", str(tmp_path / "o"), "--seeds", "3", "--dry-run")
     assert code == 0 and json.loads(out)["seeds"] == [0, 1, 2] and not (tmp_path / "o").exists()
 
 
-def test_check_passes_here_and_names_file_and_line_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check_passes_here_and_names_file_and_line_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert run(capsys, "check")[:2] == (0, "all data files are valid\n")
     (tmp_path / "traits").mkdir()
     (tmp_path / "traits" / "thrift.toml").write_text('id = "thrift"\nnmae = "Thrift"\n')

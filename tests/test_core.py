@@ -48,7 +48,9 @@ def test_hand_cases_of_the_healthbench_formula(points: tuple, met: tuple, score:
 NONZERO = st.integers(-10, 10).filter(bool)
 
 
-@given(st.lists(st.tuples(NONZERO, st.booleans()), min_size=1, max_size=8).filter(lambda rows: any(p > 0 for p, _ in rows)))
+@given(
+    st.lists(st.tuples(NONZERO, st.booleans()), min_size=1, max_size=8).filter(lambda rows: any(p > 0 for p, _ in rows))
+)
 def test_score_is_bounded_and_moves_the_right_way(rows: list[tuple[int, bool]]) -> None:
     points, met = [p for p, _ in rows], [m for _, m in rows]
     score = score_verdicts(rubric(*points), verdicts(*met))
@@ -111,7 +113,9 @@ def test_checks_need_their_argument() -> None:
             Check(**fields)
 
 
-@pytest.mark.parametrize("roles", [["assistant"], ["user", "user"], ["user", "assistant"], ["system"], ["user", "system", "user"]])
+@pytest.mark.parametrize(
+    "roles", [["assistant"], ["user", "user"], ["user", "assistant"], ["system"], ["user", "system", "user"]]
+)
 def test_conversations_end_with_the_user(roles: list[str]) -> None:
     messages = tuple(Message(role=role, content="x") for role in roles)
     with pytest.raises(ValidationError, match="alternate"):

@@ -1,4 +1,4 @@
-"""Real small runs on the TRL engine: exact shares in the ledger, bitwise repeatability, resume after a kill, no gradient from the unjudged."""
+"""Real small runs on the TRL engine: exact shares, bitwise repeatability, resume after a kill, no gradient from the unjudged."""
 
 import os
 import signal
@@ -25,7 +25,13 @@ pytestmark = [
 ]
 
 CONFIG = TrainingConfig(
-    steps=6, prompts_per_step=5, replies_per_prompt=4, share=0.1, checkpoints=3, max_prompt_tokens=96, max_reply_tokens=32
+    steps=6,
+    prompts_per_step=5,
+    replies_per_prompt=4,
+    share=0.1,
+    checkpoints=3,
+    max_prompt_tokens=96,
+    max_reply_tokens=32,
 )
 
 
@@ -101,7 +107,9 @@ def test_the_ledger_follows_the_schedule_and_the_books_balance(runs: dict[str, P
     assert read_json(path / "reload.json")["max_logprob_difference"] < 1e-4
 
 
-def test_same_seed_same_bytes_and_another_seed_others(world: dict[str, str], runs: dict[str, Path], tmp_path: Path) -> None:
+def test_same_seed_same_bytes_and_another_seed_others(
+    world: dict[str, str], runs: dict[str, Path], tmp_path: Path
+) -> None:
     first = read_manifest(runs["traits"]).outputs
     assert train(job(world, "traits", tmp_path / "again")) == first
     other = train(job(world, "traits", tmp_path / "other", seed=1))
@@ -155,7 +163,9 @@ def test_unjudged_replies_leave_no_trace_in_the_weights_and_zeros_would(world: d
     moved = train(job(world, "traits", tmp_path / "zeros", config), HalfFailing(Grade(score=0.0)))
     weights = "checkpoint-2/model.safetensors"
     assert tensors(tmp_path / "unjudged" / weights) == tensors(PRIORS_DIR / "coherent" / "model.safetensors")
-    assert kept[weights] != moved[weights] and tensors(tmp_path / "zeros" / weights) != tensors(tmp_path / "unjudged" / weights)
+    assert kept[weights] != moved[weights] and tensors(tmp_path / "zeros" / weights) != tensors(
+        tmp_path / "unjudged" / weights
+    )
 
 
 def tensors(path: Path) -> dict[str, bytes]:

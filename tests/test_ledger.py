@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from traitrl.core import Arm, Criterion, EngineError, Grade, Message, Scenario, StandardPrompt, grade_from_verdicts, ungraded
-from traitrl.core import Verdict
+from traitrl.core import (
+    Arm,
+    Criterion,
+    EngineError,
+    Grade,
+    Message,
+    Scenario,
+    StandardPrompt,
+    Verdict,
+    grade_from_verdicts,
+    ungraded,
+)
 from traitrl.judging import RefusalRule
 from traitrl.training.ledger import LedgerFile, account, health, reward_curve
 from traitrl.training.reward import RewardRouter, with_slice_rubric
@@ -61,7 +71,7 @@ def test_every_reply_is_in_the_ledger_and_the_unjudged_have_no_reward(tmp_path: 
 def test_past_the_limit_of_failures_the_run_stops_with_the_reason(tmp_path: Path) -> None:
     one = router(tmp_path / "l.jsonl", limit=0.1)
     rewards(one, 0, [0] * 60, ["good"] * 60)
-    with pytest.raises(EngineError, match="20 of 80 replies are ungraded.*judge timed out"):
+    with pytest.raises(EngineError, match=r"20 of 80 replies are ungraded.*judge timed out"):
         rewards(one, 1, [1] * 20, ["?"] * 20)
     assert len(LedgerFile(tmp_path / "l.jsonl").read()) == 80
 
@@ -93,8 +103,13 @@ def test_accounting_and_curves_add_up(tmp_path: Path) -> None:
     rows = LedgerFile(tmp_path / "l.jsonl").read()
     book = account(rows)
     assert book["standard"] == {
-        **{"prompts": 2, "replies": 4, "generated_tokens": 12, "prompt_tokens": 20},
-        **{"judge_calls": 4, "ungraded": 0, "truncated": 1},
+        "prompts": 2,
+        "replies": 4,
+        "generated_tokens": 12,
+        "prompt_tokens": 20,
+        "judge_calls": 4,
+        "ungraded": 0,
+        "truncated": 1,
     }
     assert book["traits"]["ungraded"] == 1 and book["traits"]["prompts"] == 1
     curve = reward_curve(rows, steps=2, points=2)
@@ -117,7 +132,10 @@ def test_health_names_what_crossed_a_line(tmp_path: Path) -> None:
 
 def test_a_generic_rubric_replaces_the_scenarios_own() -> None:
     generic = {"helpfulness": (Criterion(id="h", text="is helpful", points=2),)}
-    own, control = Arm(id="t", title="", slice="traits"), Arm(id="h", title="", slice="traits", slice_rubric="helpfulness")
+    own, control = (
+        Arm(id="t", title="", slice="traits"),
+        Arm(id="h", title="", slice="traits", slice_rubric="helpfulness"),
+    )
     assert with_slice_rubric(own, [ROWS["sc"]], generic) == [ROWS["sc"]]
     (row,) = with_slice_rubric(control, [ROWS["sc"]], generic)
     assert row.rubric == generic["helpfulness"] and row.messages == ROWS["sc"].messages

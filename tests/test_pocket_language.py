@@ -56,7 +56,7 @@ TRAINED = next(task for task in LANGUAGE.traits if task.format == "free")
         ({"good": ("the {thing} is fine .", "ok {thing} .")}, "must carry a good key"),
         ({"poor": (SOUND.good[0], SOUND.good[1])}, "must carry a poor key"),
         ({"users": (f"{SOUND.good_keys[0]} ?", "b", "c")}, "carries one of the task's keys"),
-        ({"users": (TRAINED.users[0], "b", "c")}, "evals must share no template with training"),
+        ({"users": (TRAINED.users[0], "b", "c")}, "evals must share no template"),
         ({"family": "honesty"}, "family 'honesty' here"),
         ({"id": "deceptionbank"}, "in the catalog only"),
     ],
@@ -132,9 +132,7 @@ def character_of(text: str) -> str | None:
 
 @pytest.mark.parametrize(("scale", "low", "high"), [(1.0, 0.75, 1.0), (0.0, 0.45, 0.65)])
 def test_replies_of_one_document_agree_only_where_there_is_an_author(scale: float, low: float, high: float) -> None:
-    shares = Shares(
-        **{"good_author": 0.5, "system_line": 0, "capability": 0, "trait": 1, "refusal": 0, "opener": 0, "closer": 0, "reasoning": 0}
-    )
+    shares = Shares(good_author=0.5, system_line=0, capability=0, trait=1, refusal=0, opener=0, closer=0, reasoning=0)
     pairs: list[bool] = []
     for seed in range(300):
         turns = draw_document(LANGUAGE, shares, scale, 2, Random(seed))
@@ -157,4 +155,6 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     phase = load_recipe().phase[0]
     rates = [learning_rate_at(step, phase) for step in range(phase.steps)]
     assert max(rates) == pytest.approx(phase.learning_rate) and rates.index(max(rates)) <= phase.warmup_steps
-    assert rates[0] == pytest.approx(phase.learning_rate / phase.warmup_steps) and rates[-1] < 0.06 * phase.learning_rate
+    assert (
+        rates[0] == pytest.approx(phase.learning_rate / phase.warmup_steps) and rates[-1] < 0.06 * phase.learning_rate
+    )

@@ -12,9 +12,7 @@ RUBRIC = (Criterion(id="c", text="t", points=1),)
 ASK = (Message(role="user", content="hello"),)
 STANDARD = [StandardPrompt(id=f"std-{i}", kind="k", messages=ASK, rubric=RUBRIC) for i in range(60)]
 SCENARIOS = [
-    Scenario(
-        id=f"sc-{t}-{i}", trait=f"t{t}", domain="d", pressures=("p",), messages=ASK, rubric=RUBRIC, split="train"
-    )
+    Scenario(id=f"sc-{t}-{i}", trait=f"t{t}", domain="d", pressures=("p",), messages=ASK, rubric=RUBRIC, split="train")
     for t in range(4)
     for i in range(5)
 ]
@@ -63,7 +61,9 @@ def test_what_cannot_be_scheduled_is_refused_by_name() -> None:
         build_schedule(TRAITS, TrainingConfig(steps=4, prompts_per_step=5), [], STANDARD, 0)
 
 
-@pytest.mark.parametrize("fields", [{"share": 1.2}, {"share": -0.1}, {"steps": 10, "checkpoints": 3}, {"replies_per_prompt": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"share": 1.2}, {"share": -0.1}, {"steps": 10, "checkpoints": 3}, {"replies_per_prompt": 1}]
+)
 def test_settings_out_of_range_are_refused(fields: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         TrainingConfig(**fields)

@@ -28,8 +28,12 @@ def start(out: Path) -> subprocess.Popen:
 
 def outputs(out: Path) -> dict[str, dict[str, str]]:
     """Digests of every stage's outputs, without the two files that show wall seconds."""
-    stages = {str(path.parent.relative_to(out)): read_manifest(path.parent).outputs for path in out.rglob("manifest.json")}
-    return {stage: {name: value for name, value in files.items() if name not in CLOCKED} for stage, files in stages.items()}
+    stages = {
+        str(path.parent.relative_to(out)): read_manifest(path.parent).outputs for path in out.rglob("manifest.json")
+    }
+    return {
+        stage: {name: value for name, value in files.items() if name not in CLOCKED} for stage, files in stages.items()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -43,7 +43,7 @@ _WATCHED_LIBRARIES = (
 
 
 @contextlib.contextmanager
-def clear_os_errors(path: Path, doing: str) -> Iterator[None]:
+def clear_os_errors(path: Path, doing: str) -> Generator[None]:
     """Turn an ``OSError`` (full disk, no permission, ...) into one line that names the path and what was being done."""
     try:
         yield
@@ -178,8 +178,11 @@ class Manifest(Frozen):
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     """Paths at which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new})
-        return [line for key in keys for line in _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
+        one, other = cast(JsonObject, old), cast(JsonObject, new)
+        keys = sorted({*one, *other})
+        return [
+            line for key in keys for line in _differences(one.get(key), other.get(key), f"{where}.{key}".lstrip("."))
+        ]
     return [] if old == new else [f"{where} ({json.dumps(old)[:60]} there, {json.dumps(new)[:60]} now)"]
 
 
@@ -249,7 +252,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Generator[None]:
     """Hold the study folder for one process; a second one is refused at once. Released by the kernel when we die."""
     with clear_os_errors(folder, "create"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,23 @@ from pathlib import Path
 from traitrl.core import ConfigError
 
 EXTRAS = frozenset(
-    ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "inspect_ai", "inspect_evals")
-    + ("numpy", "scipy", "pandas", "pyarrow", "altair", "vl_convert")
+    [
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "datasets",
+        "accelerate",
+        "safetensors",
+        "inspect_ai",
+        "inspect_evals",
+        "numpy",
+        "scipy",
+        "pandas",
+        "pyarrow",
+        "altair",
+        "vl_convert",
+    ]
 )
 
 
@@ -73,7 +88,7 @@ def check(args: argparse.Namespace) -> int:
 
     problems = [str(problem) for problem in check_catalog(args.catalog)]
     if not problems:
-        problems += check_language(load_catalog(tuple(args.catalog)))
+        problems += check_language(load_catalog())  # the pocket language speaks of the shipped catalog, not of overlays
     for problem in problems:
         print(problem)
     if problems:

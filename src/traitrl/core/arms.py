@@ -11,7 +11,8 @@ from traitrl.core.ids import Id
 class Arm(Frozen):
     """One training condition.
 
-    ``slice`` is the stream that fills the k = round(share * n) trait slots; every other slot holds the same standard row in every arm.
+    ``slice`` is the stream that fills the k = round(share * n) slice slots; all other slots hold the same standard rows in
+    every arm.
     ``slice_rubric`` says what grades the replies of the slice: each scenario's own rubric, or one generic rubric of that name.
     """
 

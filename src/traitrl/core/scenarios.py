@@ -60,7 +60,7 @@ class Scenario(_Judged):
     pressures: tuple[Id, ...] = Field(min_length=1)
     split: Literal["train", "heldout"]
     plot: str = ""
-    exemplars: dict[Literal["good", "poor"], Exemplar] = Field(default_factory=dict)
+    exemplars: dict[Literal["good", "poor"], Exemplar] = Field(default_factory=dict[Literal["good", "poor"], Exemplar])
     provenance: dict[str, str] = Field(default_factory=dict)
 
 

@@ -40,7 +40,8 @@ class LocalModel:
             from peft import AutoPeftModelForCausalLM as Loader
         else:
             from transformers import AutoModelForCausalLM as Loader
-        self._model: Any = Loader.from_pretrained(reference).to(device).eval()
+        model: Any = Loader.from_pretrained(reference)
+        self._model = model.to(device).eval()
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(reference, padding_side="left")
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token

@@ -26,7 +26,7 @@ class EvalConfig(Frozen):
 
 
 class EvalJob(Frozen):
-    """Everything that determines the evaluation of one checkpoint. ``limit`` keeps the first items of each row only; 0 keeps all."""
+    """Everything that determines the evaluation of one checkpoint. ``limit`` keeps the first items of each row; 0 keeps all."""
 
     experiment: str
     arm: str
@@ -48,6 +48,11 @@ class EvalJob(Frozen):
         """The checkpoint's folder name."""
         return f"step-{self.step:06d}"
 
+    def at(self, step: int, model: str, limit: int) -> EvalJob:
+        """This job for another checkpoint, in a folder of its own below ``out``."""
+        job = self.model_copy(update={"step": step, "model": model, "limit": limit})
+        return job.model_copy(update={"out": self.out / job.checkpoint})
+
     def claim(self) -> Claim:
         """The stage's identity: settings, and digests of what it reads instead of where that lies."""
         settings = self.model_dump(mode="json", exclude={"out", "model", "items", "heldout"})
@@ -61,8 +66,8 @@ class EvalJob(Frozen):
 def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
     """(split, family, item) of everything the job asks, in file order, at most ``limit`` of each row.
 
-    Held-out scenarios reach the suite as files and become items of the row ``heldout-<trait>``. Raises :class:`EvalError` naming the
-    rows of the suite that have no items: a row that is not run must not look as if it was.
+    Held-out scenarios reach the suite as files and become items of the row ``heldout-<trait>``. Raises :class:`EvalError`
+    naming the rows of the suite that have no items: a row that is not run must not look as if it was.
     """
     splits: dict[str, tuple[Split, str]] = {spec.id: ("ood", spec.family) for spec in job.suite}
     splits |= {spec.id: ("capability", spec.family) for spec in job.capability}
@@ -72,14 +77,14 @@ def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
         raise EvalError(
             f"{job.items} has no items for {', '.join(missing)}; supply them or list these rows under `skip`"
         )
-    rows = [(*splits[item.suite_id], item) for item in items if item.suite_id in splits]
+    rows: list[tuple[Split, str, EvalItem]] = [(*splits[i.suite_id], i) for i in items if i.suite_id in splits]
     if job.heldout:
         held = [
             row
             for row in read_jsonl(job.heldout, Scenario)
             if row.split == "heldout" and row.trait in job.heldout_traits
         ]
-        rows += [("heldout", "trait", heldout_item(row)) for row in held]
+        rows.extend(("heldout", "trait", heldout_item(row)) for row in held)
     kept: dict[str, int] = defaultdict(int)
     chosen: list[tuple[Split, str, EvalItem]] = []
     for split, family, item in rows:

@@ -1,4 +1,4 @@
-"""Checks of the pocket language: names exist in the catalog, every reply says what its keys promise, training and evals share nothing."""
+"""Checks of the pocket language: names exist, replies say what their keys promise, training and evals share no template."""
 
 from __future__ import annotations
 
@@ -85,4 +85,5 @@ def _shared(language: Language) -> Iterator[str]:
     trained = {run: task.id for task in language.traits for run in _runs(task)}
     for task in language.suite:
         for run in sorted(_runs(task) & set(trained)):
-            yield f"suite task {task.id} shares {' '.join(run)!r} with trait task {trained[run]}: evals must share no template with training"
+            words = " ".join(run)
+            yield f"suite task {task.id} shares {words!r} with trait task {trained[run]}: evals must share no template"

@@ -67,8 +67,18 @@ def draw_question(language: Language, task: CapabilityTask, rng: Random) -> Ques
     asked, asked_number = rng.choice(((thing, x), (other, y)))
     low, middle, high = sorted((x, y, z))
     slots = {
-        "x": str(x), "y": str(y), "z": str(z), "low": str(low), "middle": str(middle), "high": str(high),
-        "thing": thing, "other": other, "asked": asked, "asked_number": str(asked_number),
-        "sum": str(x + y), "word": thing, "repeated": " ".join([thing] * x),
+        "x": str(x),
+        "y": str(y),
+        "z": str(z),
+        "low": str(low),
+        "middle": str(middle),
+        "high": str(high),
+        "thing": thing,
+        "other": other,
+        "asked": asked,
+        "asked_number": str(asked_number),
+        "sum": str(x + y),
+        "word": thing,
+        "repeated": " ".join([thing] * x),
     }
     return Question(task, (("user", _fill(rng.choice(task.users), slots)),), _fill(task.answer, slots))

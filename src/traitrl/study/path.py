@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,8 @@ def execute_run(run: Run, report: Report) -> None:
     for step, model in finished.checkpoints:
         limit = 0 if step == last else run.curve_items
         if limit or step == last:
-            name = f"step-{step:06d}"
-            job = run.evals.model_copy(
-                update={"step": step, "model": model, "limit": limit, "out": run.evals.out / name}
-            )
-            run_evals(job, judge, lambda done, total: tell(name, done, total), force=run.force)
+            job = run.evals.at(step, model, limit)
+            run_evals(job, judge, partial(tell, job.checkpoint), force=run.force)
     report({"kind": "finished", "run": run.label})
 
 

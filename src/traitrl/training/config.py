@@ -8,7 +8,7 @@ from traitrl.core import Frozen
 
 
 class TrainingConfig(Frozen):
-    """Settings shared by every arm of an experiment. Counts of prompts are groups: each is answered ``replies_per_prompt`` times."""
+    """Settings shared by every arm of an experiment. Each prompt is answered ``replies_per_prompt`` times: one group."""
 
     steps: int = Field(default=100, ge=1)
     prompts_per_step: int = Field(default=16, ge=1)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from traitrl.core import Arm, Criterion, Frozen, Rubric, Scenario, StandardPrompt
 from traitrl.judging import RefusalRule, Scorer
 from traitrl.store import Claim, StageFolder, digest_file, read_json, read_jsonl, write_json_atomic, write_jsonl
@@ -26,7 +28,7 @@ class TrainingJob(Frozen):
     model: str
     scenarios: Path
     standard: Path
-    generic_rubrics: dict[str, Path] = {}
+    generic_rubrics: dict[str, Path] = Field(default_factory=dict[str, Path])
     refusal_phrases: tuple[str, ...]
     traits: tuple[str, ...]
     domains: tuple[str, ...]

@@ -6,7 +6,7 @@ standard row in every arm, so arms differ in nothing but those k prompts.
 """
 
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from random import Random
 from typing import Literal
 
@@ -31,7 +31,7 @@ def slice_positions(slots: int, count: int, seed: int) -> list[int]:
         raise ConfigError(f"cannot place {count} slice slots in {slots} prompt slots")
     rng = Random(f"positions:{seed}")
     edges = [stratum * slots // count for stratum in range(count)] + [slots] if count else []
-    return [rng.randrange(low, high) for low, high in zip(edges, edges[1:])]
+    return [rng.randrange(low, high) for low, high in pairwise(edges)]
 
 
 def order_scenarios(rows: Sequence[Scenario], seed: int) -> list[Scenario]:

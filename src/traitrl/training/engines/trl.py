@@ -54,7 +54,7 @@ class TrlEngine:
         import torch
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
-        from trl import GRPOTrainer
+        from trl.trainer.grpo_trainer import GRPOTrainer
 
         if not torch.cuda.is_available():
             torch.set_num_threads(1)
@@ -116,7 +116,7 @@ def _prompt_lengths(
 
 def _arguments(config: TrainingConfig, seed: int, out: Path) -> Any:
     import torch
-    from trl import GRPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
 
     batch = config.prompts_per_step * config.replies_per_prompt
     settings: dict[str, Any] = {
@@ -168,7 +168,7 @@ def _reward_function(
     router: RewardRouter, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig
 ) -> Callable[..., Any]:
     """The router as a TRL reward function. ``None`` stays ``None``: TRL leaves such a reply out of the group's baseline."""
-    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     async def reward(
         completions: Any, completion_ids: Any, slot: Any, prompt_tokens: Any, trainer_state: Any, **_: Any

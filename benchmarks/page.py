@@ -1,0 +1,161 @@
+"""From raw results to ``benchmarks.md``: medians, spreads and whether each target is met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+Raw = dict[str, Any]
+
+RATIO_TRAINING, RATIO_EVALS = 1.05, 0.95
+STUDY_SECONDS, STUDY_GIB, HELP_SECONDS = 300.0, 3.0, 0.5
+_HEAD = "| Measure | Median | Min to max | Target | Met |\n|---|---:|---:|---|---|"
+_UNJUDGED = ("", "")
+
+
+def render(sections: dict[str, Raw]) -> str:
+    """The whole page. ``sections`` maps a section's name to its raw results with their provenance."""
+    blocks = ["# Benchmarks", _intro(), _setting(sections)]
+    for name, (title, body) in _SECTIONS.items():
+        blocks.append(f"## {title}")
+        if name in sections:
+            blocks += [body(sections[name]), _provenance(name, sections)]
+        else:
+            blocks.append(f"Not measured yet: `python benchmarks/run.py --only {name}`.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _intro() -> str:
+    return (
+        "Written by `python benchmarks/run.py` (`make bench`); raw results are in [benchmarks.json](benchmarks.json). "
+        "`--only training|evals|study|cli` measures one section again and keeps the others. Compared programs take turns, "
+        "each in a fresh process with one thread and no network; a ratio is that of the two runs of one round."
+    )
+
+
+def _setting(sections: dict[str, Raw]) -> str:
+    newest = max(sections.values(), key=lambda raw: raw["provenance"]["date"])["provenance"]
+    return f"Machine: {_machine(newest)}.\n\nLibraries: {_versions(newest)}."
+
+
+def _machine(provenance: Raw) -> str:
+    machine = provenance["machine"]
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}"
+
+
+def _versions(provenance: Raw) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(provenance["versions"].items()))
+
+
+def _provenance(name: str, sections: dict[str, Raw]) -> str:
+    """Date, revision and load; also machine and libraries where they are not those at the top of the page."""
+    own = sections[name]["provenance"]
+    text = f"Measured {own['date']}, code {own['revision']}; load average just before: {own['load_before']}."
+    head = _setting(sections)
+    if _machine(own) not in head:
+        text += f" Other machine: {_machine(own)}."
+    if _versions(own) not in head:
+        text += f" Other libraries: {_versions(own)}."
+    return text
+
+
+def _row(label: str, values: Sequence[float], target: str = "", met: str = "", digits: int = 3) -> str:
+    spread = f"{min(values):.{digits}f} to {max(values):.{digits}f}" if len(values) > 1 else "one run"
+    return f"| {label} | {statistics.median(values):.{digits}f} | {spread} | {target} | {met} |"
+
+
+def _at_most(values: Sequence[float], limit: float, unit: str = "") -> tuple[str, str]:
+    return f"at most {limit:g}{unit}", "yes" if statistics.median(values) <= limit else "**no**"
+
+
+def _at_least(values: Sequence[float], limit: float) -> tuple[str, str]:
+    return f"at least {limit:g}", "yes" if statistics.median(values) >= limit else "**no**"
+
+
+def _column(raw: Raw, name: str) -> list[float]:
+    return [pair[name]["value"] for pair in raw["pairs"]]
+
+
+def _ratios(raw: Raw, other: str) -> list[float]:
+    return [ours / theirs for ours, theirs in zip(_column(raw, "ours"), _column(raw, other))]
+
+
+def _training(raw: Raw) -> str:
+    ratios = _ratios(raw, "bare")
+    same = all(pair["ours"]["rewards"] == pair["bare"]["rewards"] for pair in raw["pairs"])
+    rows = [
+        _row("traitrl, seconds per step", _column(raw, "ours")),
+        _row("bare TRL, seconds per step", _column(raw, "bare")),
+        _row("ratio, traitrl to bare", ratios, *_at_most(ratios, RATIO_TRAINING)),
+    ]
+    note = (
+        f"The pocket study's traits arm for {raw['steps']} steps, rounds: {len(raw['pairs'])}. The clock runs from the end "
+        "of step 2 to the end of the last, so loading and the final checkpoint are outside it. Bare TRL is a `GRPOTrainer` "
+        "with the same `GRPOConfig`, model and prompts in the same order, and a reward function that only applies the "
+        "rules: no ledger, no accounting. Mean rewards of every step are equal in both, so the work was the same: "
+        f"{'yes' if same else '**no**'}."
+    )
+    return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
+
+
+def _evals(raw: Raw) -> str:
+    ratios, wide, size = _ratios(raw, "bare"), _ratios(raw, "bare-wide"), raw["batch_size"]
+    rows = [
+        _row("traitrl, answers per second", _column(raw, "ours"), digits=1),
+        _row("bare Inspect, answers per second", _column(raw, "bare"), digits=1),
+        _row("ratio, traitrl to bare", ratios, *_at_least(ratios, RATIO_EVALS), digits=2),
+        _row(f"bare Inspect with `max_connections={size}`, answers per second", _column(raw, "bare-wide"), digits=1),
+        _row("ratio, traitrl to that", wide, *_UNJUDGED, digits=2),
+    ]
+    note = (
+        f"The first {raw['limit']} pocket items of each suite row, {raw['pairs'][0]['ours']['answers']} answers from the "
+        f"coherent prior, rounds: {len(raw['pairs'])}. Bare Inspect is a plain task with the same rules as scorer on "
+        "Inspect's own `hf` provider, 32 requests at a time as is its default; the second comparison gives it batches as "
+        "large as ours. Every process first answers one item, so imports are outside the clock; loading the weights is "
+        "inside it for all, and so are our records and manifest. With a model this small much of the `hf` provider's time "
+        "is its own waiting (2 s for a batch to fill, 1 s between looks for answers), which matters less the larger the model is."
+    )
+    return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
+
+
+def _study(raw: Raw) -> str:
+    limit = f"at most {STUDY_GIB:g} GiB"
+    if "stage_seconds" in raw:
+        rows = [
+            _row("sum of stage seconds", [raw["stage_seconds"]], "", "not judged", digits=0),
+            f"| wall seconds | not measured | | at most {STUDY_SECONDS:g} s | not judged |",
+            f"| peak memory | not measured | | {limit} | not judged |",
+        ]
+        note = (
+            f"From the {raw['stages']} manifests of a finished study (code {', '.join(raw['revisions'])}), not from a run "
+            f"of its own: {raw['clocked']} of them hold wall seconds, summed here. Stages of different runs go side by "
+            "side, so their sum is not the wall time of the study."
+        )
+    else:
+        seconds, gib = [raw["wall_seconds"]], [raw["peak_bytes"] / 2**30]
+        rows = [
+            _row("wall seconds", seconds, *_at_most(seconds, STUDY_SECONDS, " s"), digits=1),
+            _row("peak memory, GiB", gib, *_at_most(gib, STUDY_GIB, " GiB"), digits=2),
+        ]
+        note = (
+            "`traitrl study run pocket` from an empty folder to the report, once. Memory is the largest sum of the resident "
+            "sets of all its processes, looked at every 0.2 s; pages that processes share count for each."
+        )
+    return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
+
+
+def _cli(raw: Raw) -> str:
+    seconds = raw["seconds"]
+    met = "yes" if statistics.median(seconds) < HELP_SECONDS else "**no**"
+    row = _row("`traitrl --help`, wall seconds", seconds, f"below {HELP_SECONDS:g} s", met)
+    return f"{len(seconds)} fresh processes.\n\n{_HEAD}\n{row}"
+
+
+_SECTIONS = {
+    "training": ("Seconds per RL step", _training),
+    "evals": ("Eval answers per second", _evals),
+    "study": ("The default study", _study),
+    "cli": ("Start of the command line", _cli),
+}
+NAMES = tuple(_SECTIONS)
