@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 SEEDS ?= 1
-OUT ?= runs/pocket
+OUT ?= runs/pocket$(if $(filter-out 1,$(SEEDS)),-$(SEEDS)-seeds)
 TORCH_INDEX ?=
 BIN := .venv/bin
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false

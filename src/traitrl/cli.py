@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 _EXAMPLES = {
     "traitrl": """examples:
   traitrl study run pocket --out runs/pocket     the whole study on the embedded world, in minutes
@@ -127,12 +129,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 2
         raise
-    except KeyboardInterrupt:
-        print("traitrl: interrupted; the same command continues", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(
+            f"traitrl: {error.filename or 'writing'}: {error.strerror}; free space or fix permissions, then run again",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("traitrl: interrupted; the same command continues", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

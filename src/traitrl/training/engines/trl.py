@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ def _quiet() -> None:
     for name in ("HF_HUB_DISABLE_TELEMETRY", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # TRL 1.16 still uses names that transformers 5 has renamed; nothing a user of ours can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers(\.|$)")
     import datasets
     import transformers
 

@@ -40,7 +40,7 @@ def _work(function: Callable[[Job, Report], Any], job: Job) -> Any:
 def run_jobs(function: Callable[[Job, Report], Any], jobs: Sequence[Job], workers: int, on_event: Report) -> list[Any]:
     """Results of ``function(job, report)`` in the order of ``jobs``, at most ``workers`` at a time.
 
-    What a job passes to ``report`` reaches ``on_event`` here. The first job that fails cancels those not yet started and its
+    What a job passes to ``report`` reaches ``on_event`` here. The first job that fails ends the others and its
     error is raised. ``function`` must be importable by name.
     """
     if not jobs:
@@ -66,11 +66,18 @@ def run_jobs(function: Callable[[Job, Report], Any], jobs: Sequence[Job], worker
         failed = next((future for future in done if future.exception()), None)
         if failed:
             failed.result()
-        return [future.result() for future in futures]
+        results = [future.result() for future in futures]
+        events.put(None)
+        listener.join()
+        return results
+    except (
+        BaseException
+    ):  # an interrupt too: what is half done is continued by the next run, so nobody need wait for it
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        events.put(None)
-        listener.join(timeout=5)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
