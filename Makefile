@@ -31,7 +31,7 @@ study: .venv/ready ## run (or continue) the whole study on the pocket world
 lint: .venv/ready ## style, types and walls
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/traitrl check
 

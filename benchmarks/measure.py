@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from traitrl.verbs import shipped_study
 HERE = Path(__file__).parent
 _SAMPLE_SECONDS = 0.2
 _HELP_RUNS = 7
+_STALLED_SECONDS = 900.0  # no contender takes minutes on the pocket world
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 # Inspect asks the hub about the model's name once in a process; without a network it then waits through many retries.
 _NO_NETWORK = {"HF_HUB_OFFLINE": "1", "INSPECT_DISABLE_MODEL_API_TELEMETRY": "1"}
@@ -108,11 +110,21 @@ def _pairs(
     return rounds
 
 
-def _run(command: Sequence[str]) -> None:
-    """Run to the end; a failure ends the benchmark with the last lines the command said."""
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **_ONE_THREAD, **_NO_NETWORK})
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n" + "\n".join(done.stderr.splitlines()[-12:]))
+def _run(command: Sequence[str], limit: float = _STALLED_SECONDS) -> None:
+    """Run to the end; a failure or a stall ends the benchmark with what the command last said, a stall with its stacks."""
+    env = {**os.environ, **_ONE_THREAD, **_NO_NETWORK, "PYTHONFAULTHANDLER": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=pipe, text=True, env=env) as child:
+        try:
+            said = child.communicate(timeout=limit)[1]
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)  # the fault handler then prints every thread's stack
+            said = child.communicate()[1]
+        finally:
+            if child.returncode is None:
+                child.kill()
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} failed ({child.returncode}):\n" + "\n".join(said.splitlines()[-60:]))
 
 
 def measure_study(say: Say) -> dict[str, Any]:
