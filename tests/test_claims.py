@@ -83,7 +83,8 @@ def test_every_arm_saw_the_same_standard_rows_and_the_exact_share(study: Path) -
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         slots = {row["slot"] for row in rows}
         chosen = {row["slot"] for row in rows if row["in_slice"]}
-        assert len(chosen) == round(0.05 * len(slots)) and slots == set(range(len(slots)))
+        share = json.loads((path.parent / "config.json").read_text())["config"]["share"]
+        assert len(chosen) == round(share * len(slots)) and slots == set(range(len(slots)))
         asked[str(path.parent)] = sorted({(row["slot"], row["row_id"]) for row in rows if not row["in_slice"]})
     assert len(asked) >= 7
     first = next(iter(asked.values()))

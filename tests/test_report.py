@@ -181,7 +181,7 @@ def test_what_the_analysis_noticed_is_told(tmp_path: Path) -> None:
     page = body_of(render_page("t", "", all_sections(load_study(folder, [], []))))
     for text in ("1,200 records were made under an attack", "3 items had different judges", "without gains: odd"):
         assert text in page
-    assert "traits (coherent) at 90, 100" in page and "holds only in that no single eval is significant" in page
+    assert "traits (coherent) at 90, 100" in page and "the interval of its mean gain does not contain 0" in page
     assert "no answer could be paired: eval-77" in page and "not measured at all: eval-88" in page
 
 

@@ -20,7 +20,7 @@ from traitrl.report.tables import interval, number, to_csv, to_html
         ("none", 0.5, 1.0, 0, 9, "not as expected"),
         ("none-significant", 0.5, 1.0, 0, 9, "as expected"),
         ("none-significant", -1.0, 1.0, 1, 9, "not as expected"),
-        ("within-margin", 0.01, 0.05, 1, 9, "as expected"),
+        ("within-margin", 0.01, 0.04, 1, 9, "as expected"),
         ("within-margin", 0.01, 0.09, 0, 9, "not as expected"),
         ("none", None, None, 0, 0, "no verdict"),
         ("report", 0.5, 1.0, 1, 9, "report only"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -192,9 +193,13 @@ def analyse(study: StudyConfig, resolve: Callable[[str], str], out: Path, *, for
     if not folder.is_done(force=force):
         from traitrl.analysis.run import run_analysis
 
+        started = time.monotonic()
         config = AnalysisConfig.model_validate({**settings, "covariates": covariates})
         run_analysis(files, folder.path, config)
-        folder.finish(["estimates.parquet", "contrasts.parquet", "summary.json"], seeds=study.seeds)
+        seconds = round(time.monotonic() - started, 3)
+        folder.finish(
+            ["estimates.parquet", "contrasts.parquet", "summary.json"], seeds=study.seeds, wall_seconds=seconds
+        )
     return folder.path
 
 
@@ -233,9 +238,11 @@ def report(study: StudyConfig, runs: Sequence[Run], analysis: Path, out: Path, *
     if not folder.is_done(force=force):
         from traitrl.report.build import build_report
 
+        started = time.monotonic()
         page = build_report(analysis, rows, folder.path, title=study.title, notes=_notes(study, analysis))
         made = [str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()]
-        folder.finish([name for name in made if name not in ("stage.json", "manifest.json")])
+        seconds = round(time.monotonic() - started, 3)
+        folder.finish([name for name in made if name not in ("stage.json", "manifest.json")], wall_seconds=seconds)
     return page
 
 

@@ -72,7 +72,7 @@ def run_training(job: TrainingJob, scorer: Scorer, on_step: StepListener, *, for
     started = time.monotonic()
     if not job.arm.train:
         write_json_atomic(job.out / "config.json", job.model_dump(mode="json"))
-        folder.finish(["config.json"], seeds=(job.seed,))
+        folder.finish([], seeds=(job.seed,))  # nothing was made; config.json holds paths of this machine
         return finished_run(job)
     scenarios = training_scenarios(job)
     standard = read_jsonl(job.standard, StandardPrompt)
@@ -88,6 +88,7 @@ def run_training(job: TrainingJob, scorer: Scorer, on_step: StepListener, *, for
     )
     checkpoints = engine.train(job.model, schedule, rows, router, job.config, job.seed, job.out, on_step)
     _finish(folder, job, checkpoints, ledger, time.monotonic() - started)
+    engine.tidy(job.out)
     return finished_run(job)
 
 

@@ -45,6 +45,10 @@ class Engine(Protocol):
         """Train from the weights ``model`` into ``out``; continue from the last complete checkpoint found there."""
         ...
 
+    def tidy(self, out: Path) -> None:
+        """Drop what only a resume needs. Called once the run's manifest is written, never before: a kill may come any time."""
+        ...
+
 
 def load_engine(name: str) -> Engine:
     """The engine of that name; raises :class:`~traitrl.core.ConfigError` for an unknown one."""

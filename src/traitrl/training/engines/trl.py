@@ -39,6 +39,12 @@ class TrlEngine:
         newest = last_complete_checkpoint(out)
         return int(newest.name.split("-")[1]) if newest else 0
 
+    def tidy(self, out: Path) -> None:
+        """See :class:`traitrl.training.engines.Engine`; optimizer states are twice the size of the weights."""
+        for folder in out.glob("checkpoint-*"):
+            for name in _RESUME_ONLY:
+                (folder / name).unlink(missing_ok=True)
+
     def train(
         self,
         model: str,
@@ -81,8 +87,6 @@ class TrlEngine:
         metrics = [_without_clocks(entry) for entry in trainer.state.log_history if "loss" in entry]
         write_jsonl(out / "metrics.jsonl", metrics)
         checkpoints = [Checkpoint(step=step, folder=f"checkpoint-{step}") for step in config.checkpoint_steps]
-        for checkpoint in checkpoints:
-            _slim(out / checkpoint.folder)
         drift = reload_drift(trainer.model, tokenizer, out / checkpoints[-1].folder, prompts[: min(4, len(prompts))])
         write_json_atomic(out / "reload.json", {"max_logprob_difference": drift})
         return checkpoints
@@ -212,12 +216,6 @@ def last_complete_checkpoint(out: Path) -> Path | None:
         elif newest is None or int(folder.name.split("-")[1]) > newest[0]:
             newest = (int(folder.name.split("-")[1]), folder)
     return newest[1] if newest else None
-
-
-def _slim(folder: Path) -> None:
-    """Drop what only a resume needs: the run is over, and optimizer states are twice the weights."""
-    for name in _RESUME_ONLY:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _without_clocks(entry: dict[str, Any]) -> dict[str, Any]:
