@@ -175,7 +175,10 @@ def test_what_the_analysis_noticed_is_told(tmp_path: Path) -> None:
         "without_baseline": ["odd"],
         "final_steps": ends,
     }
-    claim = subset("main", "coherent", "traits", "none", 0.18, 2) | {"untested": ["eval-77"], "missing": ["eval-88"]}
+    claim = subset("main", "coherent", "traits", "none-significant", 0.18, 2) | {
+        "untested": ["eval-77"],
+        "missing": ["eval-88"],
+    }
     claim |= {"significant_gains": 0, "significant_losses": 0}
     folder = Synthetic(n_evals=2).write(tmp_path, subsets=[claim], checks=checks)
     page = body_of(render_page("t", "", all_sections(load_study(folder, [], []))))
