@@ -19,6 +19,7 @@ from traitrl.evals.local import Answer, Chat, LocalModel
 
 ITEM_ORDER = "traitrl_order"  # key in a user message's metadata: where the item stands in its dataset
 _QUIET_SECONDS = 0.05
+_STALL_SECONDS = 120.0
 
 
 @dataclass
@@ -68,8 +69,10 @@ class LocalCheckpointApi(ModelAPI):
         self._waiting.append(request)
         if len(self._waiting) == self._announced:
             await self._answer_all()
-        elif self._timer is None and not self._announced:
-            self._timer = asyncio.create_task(self._answer_when_quiet())
+        elif self._timer is None:
+            self._timer = asyncio.create_task(
+                self._give_up_when_stalled() if self._announced else self._answer_when_quiet()
+            )
         answer = await request.reply
         output = ModelOutput.from_content(
             self.model_name, answer.text, stop_reason="max_tokens" if answer.truncated else "stop"
@@ -80,15 +83,32 @@ class LocalCheckpointApi(ModelAPI):
         )
         return output
 
-    async def _answer_when_quiet(self) -> None:
+    async def _no_more_for(self, seconds: float) -> None:
+        """Return once no request has come for that long."""
         seen = -1
         while seen != len(self._waiting):
             seen = len(self._waiting)
-            await asyncio.sleep(_QUIET_SECONDS)
+            await asyncio.sleep(seconds)
         self._timer = None
+
+    async def _answer_when_quiet(self) -> None:
+        await self._no_more_for(_QUIET_SECONDS)
         await self._answer_all()
 
+    async def _give_up_when_stalled(self) -> None:
+        """Announced requests that never come must not make everybody wait for ever."""
+        await self._no_more_for(_STALL_SECONDS)
+        error = EvalError(
+            f"{self.model_name}: {len(self._waiting)} of {self._announced} announced requests came; see the log"
+        )
+        for request in self._waiting:
+            request.reply.set_exception(error)
+        self._waiting = []
+
     async def _answer_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         batch, self._waiting = sorted(self._waiting, key=lambda request: request.order), []
         config = batch[0].config
         try:
