@@ -86,7 +86,8 @@ def headline(study: Study) -> Section:
                 "claims",
                 "Every claim stated in the study's configuration. ‘gain’ is as expected when the whole 95% interval "
                 "lies above 0; ‘none’ when the "
-                "interval contains 0 or no eval is significant. Intervals are over evals; significance is after "
+                "interval contains 0; ‘within-margin’ when the mean gain is that near to 0; ‘none-significant’ when no single "
+                "eval is significant, wherever the mean lies. Intervals are over evals; significance is after "
                 "Benjamini-Hochberg.",
                 CLAIM_COLUMNS,
                 rows,
