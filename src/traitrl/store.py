@@ -85,7 +85,7 @@ def read_json(path: Path) -> Any:
 def dump_line(row: BaseModel | Mapping[str, Any]) -> str:
     """One JSON line for a row, without its line feed."""
     if isinstance(row, BaseModel):
-        return row.model_dump_json(exclude_defaults=False)
+        return row.model_dump_json()
     return json.dumps(row, ensure_ascii=False, sort_keys=True)
 
 
@@ -232,10 +232,6 @@ class StageFolder:
         )
         write_json_atomic(self.path / MANIFEST, manifest.model_dump(mode="json"))
         return manifest
-
-    def manifest(self) -> Manifest:
-        """The manifest of a finished stage."""
-        return read_manifest(self.path)
 
 
 def read_claim(path: Path) -> Claim:

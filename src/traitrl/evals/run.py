@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -131,7 +130,6 @@ def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None]
 
 def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Scorer, on_batch: Callable[[int], None]) -> Any:
     """One Inspect eval over all items; the .eval log stays in the folder."""
-    os.environ.setdefault("INSPECT_DISABLE_MODEL_API_TELEMETRY", "1")
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import GenerateConfig, get_model
 

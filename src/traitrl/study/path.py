@@ -17,7 +17,7 @@ from traitrl.judging import RuleScorer, Scorer
 from traitrl.scenarios import freeze_scenarios
 from traitrl.store import Claim, StageFolder, digest_file, exclusive, read_json, read_manifest
 from traitrl.study.config import Experiment, StudyConfig
-from traitrl.training.launch.local import Event, Report, run_jobs
+from traitrl.training.launch.local import Report, run_jobs
 from traitrl.training.run import TrainingJob, run_training
 
 JUDGES: dict[str, Callable[[], Scorer]] = {"rules": RuleScorer}
@@ -254,6 +254,3 @@ def _notes(study: StudyConfig, analysis: Path) -> list[str]:
         f"Code {manifest.revision}.",
         f"Libraries: {versions}.",
     ]
-
-
-__all__ = ["Event", "Run", "execute_run", "plan_runs", "run_study"]
