@@ -22,7 +22,7 @@ from traitrl.store import code_revision, library_versions, read_json, read_manif
 from traitrl.study.config import load_study
 from traitrl.study.path import plan_runs, world_files
 from traitrl.training.run import TrainingJob
-from traitrl.verbs import shipped_study
+from traitrl.verbs.study import shipped_study
 
 HERE = Path(__file__).parent
 _SAMPLE_SECONDS = 0.2

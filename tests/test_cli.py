@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from traitrl.cli import build_parser, main
-from traitrl.verbs import shipped_study
+from traitrl.verbs.study import shipped_study
 
 STUDY = shipped_study("pocket").read_text()
 

@@ -49,7 +49,9 @@ def clear_os_errors(path: Path, doing: str) -> Generator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"cannot {doing} {path}: {reason}; free space or fix permissions, then run again") from error
+        astray = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        advice = "check the path" if astray else "free space or fix permissions"
+        raise StoreError(f"cannot {doing} {path}: {reason}; {advice}, then run again") from error
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:

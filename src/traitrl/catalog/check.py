@@ -16,7 +16,7 @@ PAPER_SUITE = "paper53"
 PAPER_ROWS = 53
 
 # Folders and files of a catalog that other rooms read; here only their syntax is checked.
-_READ_ELSEWHERE = ("judges", "models.toml")
+_READ_ELSEWHERE = ("judges", "generation", "models.toml")
 _KNOWN_NAMES = sorted({kind.pattern.split("/")[0] for kind in KINDS} | {"scenarios", *_READ_ELSEWHERE})
 
 

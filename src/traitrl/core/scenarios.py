@@ -9,6 +9,7 @@ from traitrl.core.ids import Id, ItemId
 from traitrl.core.rubrics import Criterion, Rubric, Verdict
 
 Role = Literal["system", "user", "assistant"]
+ExemplarName = Literal["good", "poor", "refusal"]
 
 
 class Message(Frozen):
@@ -53,14 +54,19 @@ class _Judged(Frozen):
 
 
 class Scenario(_Judged):
-    """One trait under pressure in one domain: a row of the dataset. ``plot`` groups rows that share a story."""
+    """One trait under pressure in one domain: a row of the dataset.
+
+    ``plot`` groups rows that share a story; ``people`` are the names of the persons in it, as they stand in the text. The
+    ``refusal`` exemplar is a bare refusal, with the verdicts it deserves.
+    """
 
     trait: Id
     domain: Id
     pressures: tuple[Id, ...] = Field(min_length=1)
     split: Literal["train", "heldout"]
     plot: str = ""
-    exemplars: dict[Literal["good", "poor"], Exemplar] = Field(default_factory=dict[Literal["good", "poor"], Exemplar])
+    people: tuple[str, ...] = ()
+    exemplars: dict[ExemplarName, Exemplar] = Field(default_factory=dict[ExemplarName, Exemplar])
     provenance: dict[str, str] = Field(default_factory=dict)
 
 

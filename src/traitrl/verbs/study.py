@@ -1,45 +1,38 @@
-"""What the verbs of the command line do: each takes the parsed arguments and returns an exit code."""
+"""``traitrl study``: run or continue a study, or print the file of a shipped one."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from traitrl.core import ConfigError
+from traitrl.verbs.parsing import Subparsers, add_catalog, add_verb
 
-EXTRAS = frozenset(
-    [
-        "torch",
-        "transformers",
-        "trl",
-        "peft",
-        "datasets",
-        "accelerate",
-        "safetensors",
-        "inspect_ai",
-        "inspect_evals",
-        "numpy",
-        "scipy",
-        "pandas",
-        "pyarrow",
-        "altair",
-        "vl_convert",
-    ]
-)
+_EXAMPLES = """  traitrl study run pocket --out runs/pocket
+  traitrl study show pocket > my-study.toml"""
+_RUN_EXAMPLES = """  traitrl study run pocket --out runs/pocket
+  traitrl study run pocket --out runs/pocket3 --seeds 3
+  traitrl study run my-study.toml --out runs/me --catalog my-catalog
+  traitrl study run my-study.toml --out runs/me --dry-run
+Interrupted? The same command continues."""
+_SHOW_EXAMPLES = "  traitrl study show pocket                      print the study file of the pocket study"
 
 
-def dispatch(args: argparse.Namespace) -> int:
-    """Run the verb that was asked for."""
-    verbs = {
-        ("study", "run"): study_run,
-        ("study", "show"): study_show,
-        ("check", None): check,
-        ("catalog", None): catalog_list,
-        ("pocket", "pretrain"): pocket_pretrain,
-    }
-    return verbs[(args.verb, getattr(args, "action", None))](args)
+def add(verbs: Subparsers) -> None:
+    """Add the parsers of this verb."""
+    study = add_verb(verbs, "study", "run a study, or print the file of a shipped one", _EXAMPLES)
+    actions = study.add_subparsers(dest="action", required=True)
+    run = add_verb(actions, "run", "run or continue a study: training, evals, analysis, report", _RUN_EXAMPLES)
+    run.add_argument("study", help="a study file, or the name of a shipped study: pocket")
+    run.add_argument("--out", type=Path, required=True, help="folder of the study")
+    run.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 instead of the file's")
+    add_catalog(run)
+    run.add_argument("--force", action="store_true", help="rebuild stages that were made by another configuration")
+    run.add_argument("--dry-run", action="store_true", help="print the resolved study as JSON and stop")
+    run.set_defaults(run=study_run)
+    show = add_verb(actions, "show", "print the file of a shipped study, to start your own from", _SHOW_EXAMPLES)
+    show.add_argument("study", choices=["pocket"])
+    show.set_defaults(run=study_show)
 
 
 def shipped_study(name: str) -> Path:
@@ -51,6 +44,7 @@ def shipped_study(name: str) -> Path:
 
 def study_run(args: argparse.Namespace) -> int:
     """``traitrl study run``."""
+    from traitrl.core import ConfigError
     from traitrl.study.config import load_study
 
     study = load_study(shipped_study(args.study))
@@ -78,70 +72,4 @@ def study_run(args: argparse.Namespace) -> int:
 def study_show(args: argparse.Namespace) -> int:
     """``traitrl study show``."""
     print(shipped_study(args.study).read_text(encoding="utf-8"), end="")
-    return 0
-
-
-def check(args: argparse.Namespace) -> int:
-    """``traitrl check``: the catalog with its overlays, and the language of the pocket world."""
-    from traitrl.catalog import check_catalog, load_catalog
-    from traitrl.pocket.check import check_language
-
-    problems = [str(problem) for problem in check_catalog(args.catalog)]
-    if not problems:
-        problems += check_language(load_catalog())  # the pocket language speaks of the shipped catalog, not of overlays
-    for problem in problems:
-        print(problem)
-    if problems:
-        print(f"{len(problems)} problems", file=sys.stderr)
-        return 2
-    print("all data files are valid")
-    return 0
-
-
-def catalog_list(args: argparse.Namespace) -> int:
-    """``traitrl catalog``."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from traitrl.catalog import load_catalog
-
-    catalog = load_catalog(tuple(args.catalog))
-    if args.kind == "sets":
-        print(json.dumps(catalog.sets.model_dump(mode="json"), indent=1))
-        return 0
-    rows: list[tuple[str, str]]
-    if args.kind == "suite":
-        rows = [(spec.id, f"{spec.family}: {spec.description}") for spec in catalog.suite("paper53")]
-    elif args.kind == "arms":
-        rows = [(arm.id, arm.title) for arm in catalog.arms.values()]
-    elif args.kind == "personas":
-        rows = [(persona.id, persona.text) for persona in catalog.personas.values()]
-    else:
-        rows = [(entry.id, entry.definition) for entry in getattr(catalog, args.kind).values()]
-    table = Table("id", "what it is", show_header=False, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-    return 0
-
-
-def pocket_pretrain(args: argparse.Namespace) -> int:
-    """``traitrl pocket pretrain``."""
-    from traitrl.core import nearest
-    from traitrl.pocket.pretrain import load_recipe, pretrain
-
-    recipe = load_recipe()
-    if args.prior not in recipe.prior:
-        raise ConfigError(f"unknown prior {args.prior!r}{nearest(args.prior, recipe.prior)}")
-    if args.out.exists() and any(args.out.iterdir()):
-        raise ConfigError(f"{args.out} is not empty; choose another folder")
-    from rich.progress import Progress
-
-    steps = args.steps or recipe.steps
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(f"pretraining {args.prior}", total=steps)
-        losses = pretrain(
-            args.prior, args.out, steps=args.steps, on_step=lambda step, _: progress.update(bar, completed=step + 1)
-        )
-    print(f"{args.out}: {len(losses)} steps, loss {losses[0]:.3f} -> {sum(losses[-20:]) / len(losses[-20:]):.3f}")
     return 0

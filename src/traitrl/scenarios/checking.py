@@ -1,0 +1,179 @@
+"""The check stage: schema, names, the rules of each row, token limits, and exemplars that a judge can tell apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from traitrl.catalog import Catalog
+from traitrl.core import ConfigError, Scenario, nearest
+from traitrl.judging import Scorer
+from traitrl.scenarios.rows import COUNTS, Line, Sorter, read_lines
+from traitrl.scenarios.rules import Complaint, Limits, check_row
+from traitrl.store import Claim, StageFolder, digest_file, digest_json, read_json
+
+SEPARATION = 0.4  # good minus poor, under a judge
+_CHUNK = 500
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+CountTokens = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class TokenLimits:
+    """Limits in tokens of a named tokenizer: a folder or file of Hugging Face's format, or a hub name."""
+
+    tokenizer: str
+    prompt_tokens: int
+    reply_tokens: int
+
+
+def check_scenarios(
+    source: Path,
+    out: Path,
+    catalog: Catalog,
+    *,
+    limits: Limits | None = None,
+    tokens: TokenLimits | None = None,
+    judge: Scorer | None = None,
+    workers: int = 1,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Sort the rows of ``source`` into ``out``; returns the counts. The first broken rule names a row's rejection."""
+    bounds = limits or Limits()
+    config = {
+        "limits": asdict(bounds),
+        "tokens": asdict(tokens) if tokens else None,
+        "judge": judge.name if judge else None,
+        "catalog": digest_json(catalog.model_dump(mode="json", include={"traits", "domains", "pressures"})),
+    }
+    folder = StageFolder(out, Claim(stage="scenarios-check", config=config, inputs={"source": digest_file(source)}))
+    if folder.is_done(force=force):
+        return read_json(out / COUNTS)
+    count = token_counter(tokens.tokenizer) if tokens else None
+    seen, rows_in, ungraded = dict[str, int](), 0, 0
+    with Sorter(folder) as sorter:
+        for line, complaints in _complaints(source, catalog, bounds, workers):
+            rows_in += 1
+            if line.row is not None:
+                complaints += _repeated(line, line.row, seen)
+                complaints += _over_token_limits(line.row, tokens, count) if tokens and count else ()
+                if judge and not complaints:
+                    found, unjudged = asyncio.run(_separation(line.row, judge))
+                    complaints += found
+                    ungraded += unjudged
+            if complaints:
+                sorter.reject(line.rejected(complaints[0].rule, "; ".join(each.message for each in complaints)))
+            else:
+                sorter.keep(line.raw)
+        return sorter.finish(rows_in, {"ungraded": ungraded} if judge else None)
+
+
+def _repeated(line: Line, row: Scenario, seen: dict[str, int]) -> Iterator[Complaint]:
+    if seen.setdefault(row.id, line.number) != line.number:
+        yield Complaint("repeated-id", f"id {row.id!r} is already used in line {seen[row.id]}")
+
+
+def _complaints(source: Path, catalog: Catalog, limits: Limits, workers: int) -> Iterator[tuple[Line, list[Complaint]]]:
+    """Each line with the complaints that need no other line, in the order of the file."""
+    pool = ProcessPoolExecutor(workers, initializer=_prepare, initargs=(catalog, limits)) if workers > 1 else None
+    with pool or nullcontext():
+        if pool is None:
+            _prepare(catalog, limits)
+        for chunk in _mapped(pool, _judge_chunk, _chunks(read_lines(source))):
+            yield from chunk
+
+
+def _mapped(
+    pool: ProcessPoolExecutor | None, work: Callable[[_In], _Out], items: Iterator[_In], ahead: int = 8
+) -> Iterator[_Out]:
+    """``map`` over a pool that never holds more than ``ahead`` items: the pool's own would read the whole file at once."""
+    if pool is None:
+        yield from map(work, items)
+        return
+    waiting = [pool.submit(work, item) for item in islice(items, ahead)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(work, item) for item in islice(items, 1)]
+
+
+def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
+    for first in lines:
+        yield list(chain([first], islice(lines, _CHUNK - 1)))
+
+
+_STATE: dict[str, Any] = {}
+
+
+def _prepare(catalog: Catalog, limits: Limits) -> None:
+    _STATE.update(catalog=catalog, limits=limits)
+
+
+def _judge_chunk(lines: list[Line]) -> list[tuple[Line, list[Complaint]]]:
+    return [(line, line_complaints(line, _STATE["catalog"], _STATE["limits"])) for line in lines]
+
+
+def line_complaints(line: Line, catalog: Catalog, limits: Limits) -> list[Complaint]:
+    """What is wrong with one line by itself: its schema, else names the catalog does not know, else its rules."""
+    if line.row is None:
+        return [Complaint("schema", line.complaint)]
+    row = line.row
+    unknown = [
+        Complaint("names", f"unknown {kind} {name!r}{nearest(name, known)}")
+        for kind, name, known in (
+            ("trait", row.trait, catalog.traits),
+            ("domain", row.domain, catalog.domains),
+            *(("pressure", pressure, catalog.pressures) for pressure in row.pressures),
+        )
+        if name not in known
+    ]
+    return unknown or check_row(row, catalog.trait(row.trait), limits)
+
+
+def token_counter(name: str) -> CountTokens:
+    """Tokens of a text under a named tokenizer; raises :class:`ConfigError` when it cannot be loaded."""
+    from tokenizers import Tokenizer
+
+    path = Path(name)
+    try:
+        if path.is_dir():
+            path = path / "tokenizer.json"
+        loaded = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # the library raises bare Exception
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"tokenizer {name!r} cannot be loaded ({first}); give a folder, a file or a hub name"
+        ) from error
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
+
+
+def _over_token_limits(row: Scenario, tokens: TokenLimits, count: CountTokens) -> Iterator[Complaint]:
+    """Over-long prompts and replies. The few tokens of a chat template come on top and are not counted here."""
+    prompt = sum(count(message.content) for message in row.messages)
+    if prompt > tokens.prompt_tokens:
+        yield Complaint("tokens", f"the prompt has {prompt} tokens, at most {tokens.prompt_tokens} are allowed")
+    for name, exemplar in row.exemplars.items():
+        if (reply := count(exemplar.reply)) > tokens.reply_tokens:
+            yield Complaint("tokens", f"the {name} reply has {reply} tokens, at most {tokens.reply_tokens} are allowed")
+
+
+async def _separation(row: Scenario, judge: Scorer) -> tuple[list[Complaint], int]:
+    """The complaint if ``judge`` cannot tell good from poor, and 1 if it gave no grade: then nobody knows, and the row stays."""
+    if not {"good", "poor"} <= set(row.exemplars):
+        return [], 0
+    good, poor = await asyncio.gather(
+        judge.score(row, row.exemplars["good"].reply), judge.score(row, row.exemplars["poor"].reply)
+    )
+    if good.score is None or poor.score is None:
+        return [], 1
+    if good.score - poor.score < SEPARATION:
+        text = f"judge {judge.name} gives good {good.score:.2f} and poor {poor.score:.2f}; {SEPARATION} apart is asked"
+        return [Complaint("separation", text)], 0
+    return [], 0

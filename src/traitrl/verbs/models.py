@@ -1,0 +1,103 @@
+"""Flags that name a model behind HTTP, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from traitrl.chat import ChatModel, Price, Usage
+    from traitrl.chat.scripted import Script
+    from traitrl.judging import Scorer
+
+
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """``--model`` and what goes with it."""
+    parser.add_argument(
+        "--model", required=required, help="a model's name at its endpoint, or 'scripted' (the shipped fake)"
+    )
+    parser.add_argument(
+        "--base-url", default="https://api.openai.com/v1", help="an OpenAI-compatible endpoint, up to /v1"
+    )
+    parser.add_argument(
+        "--key-env", default="OPENAI_API_KEY", metavar="NAME", help="environment variable of the key; '' sends none"
+    )
+    parser.add_argument("--concurrency", type=int, default=16, help="questions in flight (default 16)")
+    parser.add_argument(
+        "--structured",
+        default="json_schema",
+        choices=["json_schema", "json_object", "none"],
+        help="what the endpoint supports",
+    )
+    parser.add_argument(
+        "--price", type=float, nargs=2, metavar=("IN", "OUT"), help="US dollars per million tokens, prompt and reply"
+    )
+
+
+def add_judge(parser: argparse.ArgumentParser) -> None:
+    """``--judge``, with a model behind it where it needs one."""
+    parser.add_argument("--judge", default="", help="'rules', or a judge of the catalog together with --model")
+    add_model(parser, required=False)
+
+
+def open_model(args: argparse.Namespace, script: Script) -> ChatModel:
+    """The model of ``--model``; ``script`` is what 'scripted' answers with."""
+    from traitrl.chat import Endpoint, OpenAICompatible, Scripted
+    from traitrl.core import ConfigError
+
+    if args.model == "scripted":
+        return Scripted(script)
+    if args.concurrency < 1:
+        raise ConfigError(f"--concurrency must be at least 1, got {args.concurrency}")
+    return OpenAICompatible(
+        Endpoint(
+            model=args.model,
+            base_url=args.base_url,
+            key_env=args.key_env,
+            concurrency=args.concurrency,
+            structured=args.structured,
+        )
+    )
+
+
+def open_judge(args: argparse.Namespace) -> Scorer | None:
+    """The judge of ``--judge``, None without one."""
+    from traitrl.core import ConfigError
+    from traitrl.judging import RuleScorer
+
+    if not args.judge:
+        return None
+    if args.judge == "rules":
+        return RuleScorer()
+    raise ConfigError(f"unknown judge {args.judge!r}; valid: rules")
+
+
+class Spending:
+    """Says what tokens cost, before and during a run."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """The price of ``--price``, else of the catalog's models.toml."""
+        from traitrl.catalog.prices import load_prices
+        from traitrl.chat import Price
+
+        self._price: Price | None = (
+            Price(prompt_usd=args.price[0], reply_usd=args.price[1])
+            if args.price
+            else load_prices(args.catalog).get(args.model)
+        )
+        self._shown = ""
+
+    def text(self, prompt_tokens: int, reply_tokens: int) -> str:
+        """``about $1.23``, or that nobody gave a price."""
+        if self._price is None:
+            return "cost unknown (give --price or a models.toml)"
+        return f"${self._price.of(prompt_tokens, reply_tokens):.2f}"
+
+    def on_item(self, done: int, total: int, usage: Usage) -> None:
+        """One line of progress with the cost so far: rewritten in a terminal, every tenth in a log."""
+        line = f"{done} of {total}, {usage.calls} calls, {self.text(usage.prompt_tokens, usage.reply_tokens)} so far"
+        if sys.stderr.isatty():
+            print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr)
+        elif done == total or done % max(1, total // 10) == 0:
+            print(line, file=sys.stderr)
