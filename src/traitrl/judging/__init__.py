@@ -1,5 +1,16 @@
-"""Reply + rubric -> grade. This version holds the rule judge; judges behind HTTP plug into the same :class:`Scorer`."""
+"""Reply + rubric -> grade: rule judge, model judges, ensembles, pairs, refusal labels, all behind one :class:`Scorer`."""
 
+from traitrl.judging.ensemble import Ensemble as Ensemble
+from traitrl.judging.folder import JudgeFolder as JudgeFolder
+from traitrl.judging.folder import judge_names as judge_names
+from traitrl.judging.folder import load_judge as load_judge
+from traitrl.judging.labels import RefusalLabel as RefusalLabel
+from traitrl.judging.labels import refusal_label as refusal_label
+from traitrl.judging.model import ModelScorer as ModelScorer
+from traitrl.judging.model import cause_of as cause_of
+from traitrl.judging.pairwise import PairJudge as PairJudge
+from traitrl.judging.pairwise import Preference as Preference
+from traitrl.judging.quoting import quote as quote
 from traitrl.judging.refusals import RefusalRule as RefusalRule
 from traitrl.judging.rules import RuleScorer as RuleScorer
 from traitrl.judging.rules import check_reply as check_reply

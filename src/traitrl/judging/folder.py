@@ -1,0 +1,102 @@
+"""Judges as data: a folder of prompts and settings under ``catalog/judges/<name>/``, known by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from traitrl.catalog import PACKAGE_DATA
+from traitrl.core import CatalogError, Criterion, Frozen, Rubric, nearest
+
+_PLACES = {"system.md": frozenset[str](), "user.md": frozenset(("conversation", "reply", "criteria", "count"))}
+_PAIR_PLACES = frozenset(("conversation", "first", "second", "criteria", "count"))
+
+
+class JudgeSettings(Frozen):
+    """``judge.toml``. ``criterion`` are the judge's own criteria, if it does not read the row's rubric."""
+
+    title: str
+    asks: Literal["rubric", "criterion", "pair"] = Field(
+        default="rubric",
+        description="one call for the whole rubric, one per criterion, or a choice between two replies",
+    )
+    samples: int = Field(default=1, ge=1, description="answers per question; verdicts by majority")
+    temperature: float = Field(default=0.0, ge=0.0)
+    max_tokens: int = Field(default=2048, ge=16)
+    expected: bool = Field(
+        default=False, description="score by the probability of each verdict; asks = 'criterion' only"
+    )
+    shows_system: bool = Field(default=True, description="whether the judge sees the system turn")
+    criterion: tuple[Criterion, ...] = ()
+
+
+class JudgeFolder(Frozen):
+    """A judge as it stands on disk."""
+
+    name: str
+    settings: JudgeSettings
+    system: str
+    user: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that shapes its questions."""
+        parts = [self.settings.model_dump(mode="json"), self.system, self.user]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def rubric(self) -> Rubric | None:
+        """Its own criteria, or None for a judge that reads the row's."""
+        return Rubric(criteria=self.settings.criterion) if self.settings.criterion else None
+
+
+def judge_names(overlays: Sequence[Path] = ()) -> list[str]:
+    """Every judge of the package and of ``overlays``."""
+    folders = [folder / "judges" for folder in (PACKAGE_DATA, *overlays)]
+    return sorted({path.parent.name for folder in folders for path in folder.glob("*/judge.toml")})
+
+
+def load_judge(name: str, overlays: Sequence[Path] = ()) -> JudgeFolder:
+    """One judge; the last overlay that has it wins. Raises :class:`CatalogError` with the file and what to do."""
+    found = [folder / "judges" / name for folder in (PACKAGE_DATA, *overlays)]
+    found = [folder for folder in found if (folder / "judge.toml").exists()]
+    if not found:
+        raise CatalogError(f"unknown judge {name!r}{nearest(name, judge_names(overlays))}")
+    folder = found[-1]
+    texts: dict[str, str] = {}
+    for file in ("judge.toml", *_PLACES):
+        try:
+            texts[file] = (folder / file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CatalogError(f"{folder / file}: {error}; a judge has judge.toml, system.md and user.md") from error
+    settings = _settings(folder / "judge.toml", texts["judge.toml"])
+    for file, known in _PLACES.items():
+        allowed = _PAIR_PLACES if settings.asks == "pair" and known else known
+        template = Template(texts[file])
+        unknown = sorted(set(template.get_identifiers()) - allowed) if template.is_valid() else ["(a lone $: write $$)"]
+        if unknown:
+            raise CatalogError(f"{folder / file}: unknown ${', $'.join(unknown)}; known: {sorted(allowed)}")
+    return JudgeFolder(name=name, settings=settings, system=texts["system.md"].strip(), user=texts["user.md"].strip())
+
+
+def _settings(path: Path, text: str) -> JudgeSettings:
+    try:
+        data = tomllib.loads(text)
+        settings = JudgeSettings.model_validate(data)
+        if settings.criterion:
+            Rubric(criteria=settings.criterion)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{path}: not valid TOML: {error}; correct the syntax") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise CatalogError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; correct it") from error
+    if settings.expected and settings.asks != "criterion":
+        raise CatalogError(f"{path}: expected = true needs asks = 'criterion'; change one of them")
+    return settings
