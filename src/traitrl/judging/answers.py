@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import cache
 from typing import Any, cast
 
@@ -11,6 +12,9 @@ from traitrl.chat import ChatReply, Schema
 from traitrl.core import Criterion, Rubric, Verdict
 
 _MOST_CHARACTERS = 200_000
+# Each may be searched to the end of the answer: thousands of them would hold up every other question for seconds.
+_MOST_BROKEN = 100
+_OPENING = re.compile(r'\{(?=\s*["}])')
 
 
 class MalformedError(ValueError):
@@ -69,27 +73,38 @@ def _parts(each: Any) -> tuple[int, str, bool]:
         raise MalformedError("a verdict names no criterion by its number")
     if not isinstance(met, bool):
         raise MalformedError(f"the verdict on criterion {number} is neither true nor false")
-    return number, str(reason), met
+    # Half of a surrogate pair is legal in JSON, but no record that holds one can be written.
+    return number, str(reason).encode(errors="replace").decode(), met
 
 
 def final_object(text: str) -> dict[str, Any]:
-    """The JSON object the answer consists of, or the last one in it: only the final structured verdict counts."""
+    """The JSON object the answer consists of, or the last one in it: only the final structured verdict counts.
+
+    An object among the pieces of a larger one is not it: a judge that quotes the reply without escaping it breaks its own
+    object, and what can still be read is then the reply's.
+    """
     if len(text) > _MOST_CHARACTERS:
         raise MalformedError(f"{len(text)} characters long")
-    decoder, start = json.JSONDecoder(), text.find("{")
+    decoder, opening, broken = json.JSONDecoder(), _OPENING.search(text), 0
     last: dict[str, Any] | None = None
-    while start >= 0:
+    start = end = 0
+    while opening:
         try:
-            value, end = decoder.raw_decode(text, start)
+            value, after = decoder.raw_decode(text, opening.start())
         except RecursionError:
             raise MalformedError("nested too deeply") from None
         except ValueError:
-            start = text.find("{", start + 1)
+            broken += 1
+            if broken > _MOST_BROKEN:
+                raise MalformedError(f"more than {_MOST_BROKEN} broken JSON objects") from None
+            opening = _OPENING.search(text, opening.end())
             continue
-        last = cast("dict[str, Any]", value) if isinstance(value, dict) else last
-        start = text.find("{", end)
+        last, start, end = cast("dict[str, Any]", value), opening.start(), after
+        opening = _OPENING.search(text, end)
     if last is None:
         raise MalformedError("no JSON object")
+    if text.count("{", 0, start) > text.count("}", 0, start) or "}" in text[end:]:
+        raise MalformedError("the last JSON object stands among pieces of a broken one")
     return last
 
 

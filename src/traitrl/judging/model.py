@@ -25,11 +25,11 @@ _KEPT_CHARACTERS = 600  # of a malformed answer, in the reason of an ungraded re
 class ModelScorer:
     """See :class:`traitrl.judging.Scorer`."""
 
-    def __init__(self, folder: JudgeFolder, model: ChatModel) -> None:
-        """Raises ``ValueError`` for a judge that compares pairs."""
+    def __init__(self, folder: JudgeFolder, model: ChatModel, repeat: int = 0) -> None:
+        """``repeat`` asks the same anew, past every cache. Raises ``ValueError`` for a judge that compares pairs."""
         if folder.settings.asks == "pair":
             raise ValueError(f"judge {folder.name!r} compares pairs and gives no grades")
-        self._folder, self._model = folder, model
+        self._folder, self._model, self._repeat = folder, model, repeat
         self.graded = 0
         self.ungraded: Counter[str] = Counter()
 
@@ -64,7 +64,8 @@ class ModelScorer:
         samples: list[tuple[Verdict, ...]] = []
         chances: list[dict[str, float]] = []
         try:
-            for sample in range(self._folder.settings.samples):
+            first = self._repeat * self._folder.settings.samples
+            for sample in range(first, first + self._folder.settings.samples):
                 verdicts, chance = await self._sample(row, reply, rubric, sample)
                 samples.append(verdicts)
                 chances.append(chance)
@@ -150,6 +151,8 @@ def numbered(criteria: Sequence[Criterion], *, points: bool = False) -> str:
 
 def majority(rubric: Rubric, samples: Sequence[Sequence[Verdict]]) -> tuple[Verdict, ...] | None:
     """Per criterion the verdict of most samples, with the first reason that goes with it; None on a tie."""
+    if len(samples) == 1:
+        return tuple(samples[0])
     decided: list[Verdict] = []
     for index, criterion in enumerate(rubric.criteria):
         votes = [sample[index] for sample in samples]

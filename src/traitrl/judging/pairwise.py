@@ -82,10 +82,12 @@ class PairJudge:
         for again in range(1 + ASKED_AGAIN):
             answer = await self._model.ask(replace(request, sample=again))
             try:
+                if answer.finish == "length":
+                    raise MalformedError("cut at the token limit")
                 data = final_object(answer.text)
                 if isinstance(data.get("better"), bool) or data.get("better") not in (0, 1, 2):
                     raise MalformedError("`better` is not 0, 1 or 2")
-                return int(data["better"]), str(data.get("reason", ""))
+                return int(data["better"]), str(data.get("reason", "")).encode(errors="replace").decode()
             except MalformedError as problem:
                 error = problem
         raise MalformedError(f"{error}; asked {1 + ASKED_AGAIN} times")

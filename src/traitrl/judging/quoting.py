@@ -9,24 +9,48 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 BAR = "| "
 MOST_CHARACTERS = 24_000
 _TAIL_SHARE = 0.25
+_MOST_HIDDEN = 64
+_LONG_CHARACTERS = 4_000  # a run of one character in a shorter text does no harm
 
 # Everything some reader takes for the end of a line, not only what Python's splitlines does.
 _LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-# Format characters carry no text: zero width, direction overrides, variation selectors, tags. Controls neither.
+# Format characters carry no text: zero width, direction overrides. Controls neither.
 _INVISIBLE = frozenset(("Cc", "Cf", "Co", "Cs"))
-_SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
+# Nor do the code points that Unicode lets every font leave out (Default_Ignorable_Code_Point), whatever their category:
+# joiners, fillers, variation selectors, the whole block of tags.
+_IGNORABLE = frozenset(
+    point
+    for first, last in (
+        (0x034F, 0x034F),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x2065, 0x2065),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0),
+        (0xFFF0, 0xFFF8),
+        (0xE0000, 0xE0FFF),
+    )
+    for point in range(first, last + 1)
+)
 _LONG_RUN = re.compile(r"(.)\1{199,}", re.DOTALL)
 
 
 def quote(text: str, limit: int = MOST_CHARACTERS) -> str:
     """``text`` as quoted lines. Over-long text loses its middle, and a line of ours, unquoted, says how much."""
     cleaned = _LINE_END.sub("\n", text)
-    cleaned = "".join(char if char in "\n\t" or not _is_invisible(char) else _shown(char) for char in cleaned)
-    cleaned = _LONG_RUN.sub(lambda run: f"{run[1] * 20}[{len(run[0])} times]", cleaned)
+    # Few different characters make up a text: look at each once.
+    hidden = {ord(char): f"[U+{ord(char):04X}]" for char in set(cleaned) if char not in "\n\t" and _is_invisible(char)}
+    if hidden:
+        cleaned = _without_hidden(cleaned, hidden)
+    if len(cleaned) > _LONG_CHARACTERS:
+        cleaned = _LONG_RUN.sub(lambda run: f"{run[1] * 20}[{len(run[0])} times]", cleaned)
     if len(cleaned) <= limit:
         return _bar(cleaned)
     tail = int(limit * _TAIL_SHARE)
@@ -35,14 +59,18 @@ def quote(text: str, limit: int = MOST_CHARACTERS) -> str:
     return f"{_bar(cleaned[:head])}\n[{missing} characters of the middle are left out here]\n{_bar(cleaned[-tail:])}"
 
 
+def _without_hidden(text: str, hidden: dict[int, str]) -> str:
+    """Invisible characters by name; a crowd of them only by number, or their names would push the rest over the limit."""
+    count = sum(text.count(chr(point)) for point in hidden)
+    if count <= _MOST_HIDDEN:
+        return text.translate(hidden)
+    return f"{text.translate(dict.fromkeys(hidden))}\n[{count} invisible characters left out]"
+
+
+@lru_cache(4096)
 def _is_invisible(char: str) -> bool:
-    return unicodedata.category(char) in _INVISIBLE or any(ord(char) in block for block in _SELECTORS)
-
-
-def _shown(char: str) -> str:
-    """An invisible character as its name in brackets, so that a judge sees that it is there and nothing else."""
-    return f"[U+{ord(char):04X}]"
+    return unicodedata.category(char) in _INVISIBLE or ord(char) in _IGNORABLE
 
 
 def _bar(text: str) -> str:
-    return "\n".join(BAR + line for line in text.split("\n"))
+    return BAR + text.replace("\n", "\n" + BAR)

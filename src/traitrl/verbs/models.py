@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from traitrl.chat import ChatModel, Price, Usage
+    from traitrl.chat import ChatModel, ChatRequest, Price, Usage
     from traitrl.chat.scripted import Script
     from traitrl.judging import Scorer
+
+_T = TypeVar("_T")
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -63,14 +67,69 @@ def open_model(args: argparse.Namespace, script: Script) -> ChatModel:
 
 def open_judge(args: argparse.Namespace) -> Scorer | None:
     """The judge of ``--judge``, None without one."""
-    from traitrl.core import ConfigError
-    from traitrl.judging import RuleScorer
+    return JudgeMaker(args, args.judge, None).make(0) if args.judge else None
 
-    if not args.judge:
-        return None
-    if args.judge == "rules":
-        return RuleScorer()
-    raise ConfigError(f"unknown judge {args.judge!r}; valid: rules")
+
+class JudgeMaker:
+    """Makes the judge that the flags name, for each repeat of a question; all repeats share one model and one cache."""
+
+    def __init__(self, args: argparse.Namespace, name: str, cache: Path | None) -> None:
+        """``cache`` is where answers are kept, None for nowhere."""
+        from traitrl.core import ConfigError
+        from traitrl.judging import load_judge
+
+        self._args, self._name, self._cache = args, name, cache
+        self._model: ChatModel | None = None
+        if name == "rules":
+            return
+        self._folder = load_judge(name, args.catalog)
+        if self._folder.settings.asks == "pair":
+            raise ConfigError(
+                f"judge {name!r} compares pairs and gives no grades; choose another (`traitrl judge list`)"
+            )
+        if not args.model:
+            raise ConfigError(f"judge {name!r} needs a model: give --model and --base-url, or use --judge rules")
+        if args.model == "scripted":
+            raise ConfigError("the scripted model writes scenarios and cannot judge; give another --model")
+
+    @property
+    def digest(self) -> str:
+        """What its grades depend on."""
+        return getattr(self.make(0), "digest", self._name)
+
+    def make(self, repeat: int) -> Scorer:
+        """The judge for the n-th repeat."""
+        from traitrl.judging import ModelScorer, RuleScorer
+
+        return RuleScorer() if self._name == "rules" else ModelScorer(self._folder, self._opened(), repeat)
+
+    async def closing(self, work: Awaitable[_T]) -> _T:
+        """``await work``, then release the model."""
+        try:
+            return await work
+        finally:
+            if self._model is not None:
+                await self._model.aclose()
+
+    def usage(self) -> dict[str, Any]:
+        """Totals of the model behind it."""
+        return {} if self._model is None else dict(vars(self._model.usage))
+
+    def cost(self) -> float | None:
+        """Dollars spent, None when nobody gave a price."""
+        return Spending(self._args).of(self._model.usage) if self._model is not None else 0.0
+
+    def _opened(self) -> ChatModel:
+        from traitrl.chat import Cached
+
+        if self._model is None:
+            inner = open_model(self._args, _no_script)
+            self._model = Cached(inner, self._cache) if self._cache else inner
+        return self._model
+
+
+def _no_script(request: ChatRequest) -> str:
+    raise NotImplementedError("there is no scripted judge")
 
 
 class Spending:
@@ -87,6 +146,10 @@ class Spending:
             else load_prices(args.catalog).get(args.model)
         )
         self._shown = ""
+
+    def of(self, usage: Usage) -> float | None:
+        """Dollars of what was sent, None without a price."""
+        return None if self._price is None else self._price.of_usage(usage)
 
     def text(self, prompt_tokens: int, reply_tokens: int) -> str:
         """``about $1.23``, or that nobody gave a price."""

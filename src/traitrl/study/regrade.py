@@ -1,0 +1,171 @@
+"""Grade stored answers again with another judge: answers are dear, grades are cheap. Adds files and overwrites none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import correlation, mean
+from typing import Any
+
+from traitrl.chat import in_order
+from traitrl.core import ConfigError, EvalItem, Frozen, Scenario, StandardPrompt, Verdict
+from traitrl.evals.run import heldout_item
+from traitrl.judging import Judged, Scorer
+from traitrl.store import Claim, StageFolder, digest_file, read_json, read_jsonl, write_json_atomic, write_jsonl
+
+GRADES, COMPARISON = "grades.jsonl", "comparison.json"
+
+
+class Regrade(Frozen):
+    """One stored answer with its old score and the new one; ``None`` means ungraded, with the reason."""
+
+    source: str
+    row_id: str
+    place: int
+    old_score: float | None
+    old_judge: str
+    score: float | None
+    ungraded_reason: str | None = None
+    judge: str
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Answer(Frozen):
+    """A stored answer."""
+
+    row_id: str
+    reply: str
+    score: float | None
+    judge: str
+
+
+def regrade_study(
+    study: Path,
+    judge: Scorer,
+    digest: str,
+    *,
+    items: Path | None = None,
+    standard: Path | None = None,
+    limit: int = 0,
+    concurrency: int = 64,
+    on_source: Callable[[str, int], None] = lambda source, answers: None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Grade the answers of every ledger and every eval below ``study`` into ``grades/<judge>/``; returns the comparison.
+
+    ``items`` and ``standard`` are the study's files where they do not lie in ``0-world``; ``limit`` takes that many answers of
+    each source, evenly spaced. Raises :class:`ConfigError` when there is nothing to grade or a row is unknown.
+    """
+    rows = _rows(study, items, standard)
+    sources = [*sorted(study.glob("2-training/*/*/*/ledger.jsonl")), *sorted(study.glob("[34]-*/**/records.parquet"))]
+    if not sources:
+        raise ConfigError(f"{study} holds no ledgers and no evals; give the folder of a study that has run")
+    out = study / "grades" / re.sub(r"[^a-z0-9._-]+", "-", judge.name.lower())
+    inputs = {str(path.relative_to(study)): digest_file(path) for path in sources}
+    folder = StageFolder(out, Claim(stage="grades", config={"judge": digest, "limit": limit}, inputs=inputs))
+    if folder.is_done(force=force):
+        return read_json(out / COMPARISON)
+    grades = asyncio.run(_grade_all(study, sources, rows, judge, limit, concurrency, on_source))
+    comparison = compare(grades)
+    write_jsonl(out / GRADES, grades)
+    write_json_atomic(out / COMPARISON, comparison)
+    folder.finish([GRADES, COMPARISON], judge_calls=len(grades))
+    return comparison
+
+
+def _rows(study: Path, items: Path | None, standard: Path | None) -> dict[str, Judged]:
+    """Every row the study can have asked, by id; later files do not replace earlier ones."""
+    scenarios = read_jsonl(study / "1-scenarios" / "scenarios.jsonl", Scenario)
+    rows: dict[str, Judged] = {row.id: row for row in scenarios}
+    rows |= {item.id: item for item in map(heldout_item, scenarios)}
+    files = (
+        (items or study / "0-world/items.jsonl", EvalItem),
+        (standard or study / "0-world/standard.jsonl", StandardPrompt),
+    )
+    for path, model in files:
+        if path.exists():
+            rows |= {row.id: row for row in read_jsonl(path, model)}
+    return rows
+
+
+async def _grade_all(
+    study: Path,
+    sources: Sequence[Path],
+    rows: dict[str, Judged],
+    judge: Scorer,
+    limit: int,
+    concurrency: int,
+    on_source: Callable[[str, int], None],
+) -> list[Regrade]:
+    grades: list[Regrade] = []
+    for path in sources:
+        name = str(path.relative_to(study))
+        answers = list(_spaced(list(_answers(path)), limit))
+        missing = next((answer.row_id for _, answer in answers if answer.row_id not in rows), None)
+        if missing is not None:
+            raise ConfigError(f"{name}: the row {missing!r} is in no file of the study; give --items or --standard")
+
+        async def work(entry: tuple[int, Answer], source: str = name) -> Regrade:
+            place, answer = entry
+            grade = await judge.score(rows[answer.row_id], answer.reply)
+            return Regrade(
+                source=source,
+                row_id=answer.row_id,
+                place=place,
+                old_score=answer.score,
+                old_judge=answer.judge,
+                score=grade.score,
+                ungraded_reason=grade.ungraded_reason,
+                judge=judge.name,
+                verdicts=grade.verdicts,
+            )
+
+        async for _, regrade in in_order(answers, work, concurrency):
+            grades.append(regrade)
+        on_source(name, len(answers))
+    return grades
+
+
+def _answers(path: Path) -> Iterator[Answer]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for row in pq.read_table(path, columns=["item_id", "reply", "score", "judge"]).to_pylist():
+            yield Answer(row_id=row["item_id"], reply=row["reply"], score=row["score"], judge=row["judge"])
+        return
+    from traitrl.training.ledger import LedgerRow
+
+    for entry in read_jsonl(path, LedgerRow):
+        yield Answer(row_id=entry.row_id, reply=entry.reply, score=entry.score, judge="training")
+
+
+def _spaced(answers: Sequence[Answer], limit: int) -> Iterator[tuple[int, Answer]]:
+    """(place, answer) of all, or of ``limit`` evenly spaced ones."""
+    count = min(limit, len(answers)) if limit else len(answers)
+    places = [index * len(answers) // count for index in range(count)] if count else []
+    return ((place, answers[place]) for place in places)
+
+
+def compare(grades: Sequence[Regrade]) -> dict[str, Any]:
+    """How the new grades stand to the old ones, source by source and in all; ungraded answers are counted, not scored."""
+    by_source: dict[str, list[Regrade]] = {}
+    for grade in grades:
+        by_source.setdefault(grade.source, []).append(grade)
+    return {"all": _summary(grades), "sources": {name: _summary(part) for name, part in by_source.items()}}
+
+
+def _summary(grades: Sequence[Regrade]) -> dict[str, Any]:
+    both = [(g.old_score, g.score) for g in grades if g.old_score is not None and g.score is not None]
+    old, new = [pair[0] for pair in both], [pair[1] for pair in both]
+    varied = len(set(old)) > 1 and len(set(new)) > 1
+    return {
+        "answers": len(grades),
+        "graded_by_both": len(both),
+        "ungraded_now": sum(grade.score is None for grade in grades),
+        "ungraded_before": sum(grade.old_score is None for grade in grades),
+        "mean_before": mean(old) if old else None,
+        "mean_now": mean(new) if new else None,
+        "correlation": correlation(old, new) if varied else None,
+    }
