@@ -18,7 +18,8 @@ from traitrl.core import (
     ungraded,
 )
 from traitrl.judging import RefusalRule
-from traitrl.training.ledger import LedgerFile, account, health, reward_curve
+from traitrl.training.health import health
+from traitrl.training.ledger import LedgerFile, account, reward_curve
 from traitrl.training.reward import RewardRouter, with_slice_rubric
 from traitrl.training.schedule import ScheduleRow
 

@@ -23,6 +23,8 @@ class TrainingConfig(Frozen):
     beta: float = Field(default=0.0, ge=0.0, description="weight of the KL penalty to the start model")
     checkpoints: int = Field(default=1, ge=1, description="how many, evenly spaced, the last at the end")
     max_ungraded_share: float = Field(default=0.05, ge=0.0, le=1.0, description="past this the run stops")
+    watch_every: int = Field(default=0, ge=0, description="steps between looks of a second judge; 0 for none")
+    watch_replies: int = Field(default=32, ge=1, description="replies of each look")
     lora_rank: int = Field(default=0, ge=0, description="0 trains all weights")
     precision: Literal["float32", "bfloat16"] = "float32"
     engine_options: dict[str, Any] = Field(default_factory=dict)
@@ -48,3 +50,32 @@ class TrainingConfig(Frozen):
         """Steps after which a checkpoint is kept."""
         every = self.steps // self.checkpoints
         return tuple(range(every, self.steps + 1, every))
+
+
+class TuningConfig(Frozen):
+    """Settings of supervised fine-tuning as a ladder of doses: one run, a checkpoint after each of ``doses`` optimizer steps."""
+
+    doses: tuple[int, ...] = Field(min_length=1, description="optimizer steps, ascending")
+    rows_per_step: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    max_prompt_tokens: int = Field(default=1024, ge=1)
+    max_reply_tokens: int = Field(default=1024, ge=1)
+    lora_rank: int = Field(default=0, ge=0, description="0 trains all weights, or the adapter that is there")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    engine_options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _doses_ascend(self) -> "TuningConfig":
+        if self.doses[0] < 1 or list(self.doses) != sorted(set(self.doses)):
+            raise ValueError(f"doses must ascend from 1 or more, got {list(self.doses)}")
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run: the highest dose."""
+        return self.doses[-1]
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps after which a checkpoint is kept."""
+        return self.doses

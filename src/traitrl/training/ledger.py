@@ -1,4 +1,4 @@
-"""The ledger: every reply that was sampled and judged in training, and the accounting and health read from it."""
+"""The ledger: every reply that was sampled and judged in training, and the accounting read from it."""
 
 from __future__ import annotations
 
@@ -103,30 +103,3 @@ def reward_curve(rows: Iterable[LedgerRow], steps: int, points: int = 20) -> lis
         }
         for (window, stream), values in sorted(sums.items())
     ]
-
-
-def health(rows: Sequence[LedgerRow]) -> dict[str, Any]:
-    """What a careful reader checks first: cut-off replies, groups without variance, ungraded replies, length, refusals.
-
-    ``alarms`` names what crossed a line. A third of the replies cut off is where the one public replication's reward gain was
-    mostly about learning not to be cut; groups without variance give no gradient.
-    """
-    groups: dict[int, list[float]] = defaultdict(list)
-    for row in rows:
-        if row.reward is not None:
-            groups[row.slot].append(row.reward)
-    flat = sum(max(rewards) == min(rewards) for rewards in groups.values())
-    total = max(1, len(rows))
-    half = len(rows) // 2
-    lengths = [sum(row.reply_tokens for row in part) / max(1, len(part)) for part in (rows[:half], rows[half:])]
-    shares = {
-        "truncated_share": sum(row.truncated for row in rows) / total,
-        "ungraded_share": sum(row.score is None for row in rows) / total,
-        "flat_group_share": flat / max(1, len(groups)),
-        "refusal_share": sum(row.refusal for row in rows) / total,
-    }
-    limits = {"truncated_share": 0.33, "ungraded_share": 0.01, "flat_group_share": 0.8}
-    alarms = [f"{name} is {shares[name]:.2f}, above {limit}" for name, limit in limits.items() if shares[name] > limit]
-    if lengths[0] and not 0.5 < lengths[1] / lengths[0] < 2.0:
-        alarms.append(f"mean reply length went from {lengths[0]:.1f} to {lengths[1]:.1f} tokens")
-    return {**shares, "reply_tokens_first_half": lengths[0], "reply_tokens_second_half": lengths[1], "alarms": alarms}

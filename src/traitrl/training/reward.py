@@ -12,6 +12,7 @@ from traitrl.core import Arm, Criterion, EngineError, Grade, Scenario, StandardP
 from traitrl.judging import RefusalRule, Scorer, score_all
 from traitrl.training.ledger import LedgerFile, LedgerRow
 from traitrl.training.schedule import ScheduleRow
+from traitrl.training.watch import Watch
 
 PromptRow = Scenario | StandardPrompt
 _GRACE_REPLIES = 64  # before this many, a share of failures says little
@@ -45,10 +46,12 @@ class RewardRouter:
         refusals: RefusalRule,
         ledger: LedgerFile,
         max_ungraded_share: float,
+        watch: Watch | None = None,
     ) -> None:
-        """``rows`` maps the schedule's row ids to what was asked."""
+        """``rows`` maps the schedule's row ids to what was asked; ``watch`` looks on and changes nothing."""
         self._schedule, self._rows, self._scorer = schedule, rows, scorer
         self._refusals, self._ledger, self._limit = refusals, ledger, max_ungraded_share
+        self._watch = watch
         past = ledger.read()
         self._judged, self._failed = len(past), sum(row.score is None for row in past)
 
@@ -90,6 +93,8 @@ class RewardRouter:
                 )
             )
         self._ledger.append(lines)
+        if self._watch is not None:
+            await self._watch.look(step, lines, asked)
         self._stop_if_unmeasured(grades)
         return [line.reward for line in lines]
 

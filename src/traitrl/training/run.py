@@ -13,10 +13,14 @@ from traitrl.judging import RefusalRule, Scorer
 from traitrl.store import Claim, StageFolder, digest_file, read_json, read_jsonl, write_json_atomic, write_jsonl
 from traitrl.training.config import TrainingConfig
 from traitrl.training.engines import Checkpoint, StepListener, load_engine
-from traitrl.training.ledger import LedgerFile, account, health, reward_curve
+from traitrl.training.health import health
+from traitrl.training.ledger import LedgerFile, account, reward_curve
 from traitrl.training.reward import PromptRow, RewardRouter, with_slice_rubric
 from traitrl.training.schedule import build_schedule
+from traitrl.training.watch import Watch
 from traitrl.weights import check_weights
+
+WATCHED = "watch.jsonl"
 
 
 class TrainingJob(Frozen):
@@ -64,8 +68,13 @@ def finished_run(job: TrainingJob) -> FinishedRun:
     return FinishedRun(checkpoints=tuple((row.step, str(job.out / row.folder)) for row in rows))
 
 
-def run_training(job: TrainingJob, scorer: Scorer, on_step: StepListener, *, force: bool = False) -> FinishedRun:
-    """Train one arm into ``job.out`` unless it is already there; an interrupted run continues from its last checkpoint."""
+def run_training(
+    job: TrainingJob, scorer: Scorer, on_step: StepListener, *, watch_scorer: Scorer | None = None, force: bool = False
+) -> FinishedRun:
+    """Train one arm into ``job.out`` unless it is already there; an interrupted run continues from its last checkpoint.
+
+    ``watch_scorer`` grades a sample of the replies every ``config.watch_every`` steps, for health.json and for no gradient.
+    """
     folder = StageFolder(job.out, job.claim())
     if folder.is_done(force=force):
         return finished_run(job)
@@ -83,11 +92,12 @@ def run_training(job: TrainingJob, scorer: Scorer, on_step: StepListener, *, for
     ledger = LedgerFile(job.out / "ledger.jsonl")
     engine = load_engine(job.engine)
     ledger.cut_back(engine.resume_step(job.out))
+    watch = _watch(job, watch_scorer, engine.resume_step(job.out))
     router = RewardRouter(
-        schedule, rows, scorer, RefusalRule(job.refusal_phrases), ledger, job.config.max_ungraded_share
+        schedule, rows, scorer, RefusalRule(job.refusal_phrases), ledger, job.config.max_ungraded_share, watch
     )
     checkpoints = engine.train(job.model, schedule, rows, router, job.config, job.seed, job.out, on_step)
-    _finish(folder, job, checkpoints, ledger, time.monotonic() - started)
+    _finish(folder, job, checkpoints, ledger, watch, time.monotonic() - started)
     engine.tidy(job.out)
     return finished_run(job)
 
@@ -102,14 +112,27 @@ def training_scenarios(job: TrainingJob) -> list[Scenario]:
     return with_slice_rubric(job.arm, allowed, generic)
 
 
+def _watch(job: TrainingJob, scorer: Scorer | None, completed_steps: int) -> Watch | None:
+    if scorer is None or not job.config.watch_every:
+        return None
+    watch = Watch(scorer, job.out / WATCHED, job.config.watch_every, job.config.watch_replies)
+    watch.cut_back(completed_steps)
+    return watch
+
+
 def _finish(
-    folder: StageFolder, job: TrainingJob, checkpoints: Sequence[Checkpoint], ledger: LedgerFile, seconds: float
+    folder: StageFolder,
+    job: TrainingJob,
+    checkpoints: Sequence[Checkpoint],
+    ledger: LedgerFile,
+    watch: Watch | None,
+    seconds: float,
 ) -> None:
     lines = ledger.read()
     streams = account(lines)
     write_json_atomic(job.out / "accounting.json", {"optimizer_steps": job.config.steps, "streams": streams})
     write_json_atomic(job.out / "curve.json", reward_curve(lines, job.config.steps))
-    write_json_atomic(job.out / "health.json", health(lines))
+    write_json_atomic(job.out / "health.json", health(lines, watch.read() if watch else ()))
     write_json_atomic(job.out / "checkpoints.json", [row.model_dump() for row in checkpoints])
     weights = [
         f"{row.folder}/{path.name}" for row in checkpoints for path in (job.out / row.folder).glob("*.safetensors")
@@ -123,8 +146,9 @@ def _finish(
         "health.json",
         "checkpoints.json",
     )
+    watched = [WATCHED] if (job.out / WATCHED).exists() else []
     folder.finish(
-        [*files, *weights],
+        [*files, *watched, *weights],
         seeds=(job.seed,),
         wall_seconds=round(seconds, 3),
         tokens=sum(book["generated_tokens"] + book["prompt_tokens"] for book in streams.values()),
