@@ -13,7 +13,8 @@ import pytest
 from traitrl.cli import main
 from traitrl.core import Record
 from traitrl.pocket.world import PRIORS_DIR
-from traitrl.store import read_manifest
+from traitrl.store import read_jsonl, read_manifest
+from traitrl.study.regrade import Regrade
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -165,3 +166,18 @@ def test_damaged_weights_are_refused_with_the_digest(tmp_path: Path, capsys: pyt
     study.write_text(TINY.read_text().replace("@models.coherent", str(model)))
     assert "sha256 is" in refused(capsys, "study", "run", str(study), "--out", str(tmp_path / "out"))
     assert not list((tmp_path / "out").rglob("ledger.jsonl"))
+
+
+def test_stored_answers_are_graded_again_beside_the_old_grades(finished: Path, tmp_path: Path, capsys) -> None:
+    study = tmp_path / "copy"
+    shutil.copytree(finished, study)
+    before = outputs(study)
+    assert main(["grade", str(study), "--judge", "rules"]) == 0
+    assert "0 ungraded now" in capsys.readouterr().out
+    grades = read_jsonl(study / "grades" / "rules" / "grades.jsonl", Regrade)
+    assert {grade.source.split("/")[0] for grade in grades} >= {"2-training", "3-evals"}
+    # The same judge gives the same grades, also where an arm's slice was rewarded by a generic rubric.
+    assert all(grade.score == pytest.approx(grade.old_score) for grade in grades)
+    assert main(["grade", str(study), "--judge", "rules", "--limit", "3"]) == 2  # other grades want another folder
+    assert "limit" in capsys.readouterr().err
+    assert {name: files for name, files in outputs(study).items() if "grades" not in name} == before

@@ -11,7 +11,6 @@ from typing import Any
 
 from traitrl.chat import in_order
 from traitrl.core import ConfigError, EvalItem, Frozen, Scenario, StandardPrompt, Verdict
-from traitrl.evals.run import heldout_item
 from traitrl.judging import Judged, Scorer
 from traitrl.store import Claim, StageFolder, digest_file, read_json, read_jsonl, write_json_atomic, write_jsonl
 
@@ -79,7 +78,6 @@ def _rows(study: Path, items: Path | None, standard: Path | None) -> dict[str, J
     """Every row the study can have asked, by id; later files do not replace earlier ones."""
     scenarios = read_jsonl(study / "1-scenarios" / "scenarios.jsonl", Scenario)
     rows: dict[str, Judged] = {row.id: row for row in scenarios}
-    rows |= {item.id: item for item in map(heldout_item, scenarios)}
     files = (
         (items or study / "0-world/items.jsonl", EvalItem),
         (standard or study / "0-world/standard.jsonl", StandardPrompt),
@@ -102,14 +100,15 @@ async def _grade_all(
     grades: list[Regrade] = []
     for path in sources:
         name = str(path.relative_to(study))
+        known = rows | _generic(path, rows)
         answers = list(_spaced(list(_answers(path)), limit))
-        missing = next((answer.row_id for _, answer in answers if answer.row_id not in rows), None)
+        missing = next((answer.row_id for _, answer in answers if answer.row_id not in known), None)
         if missing is not None:
             raise ConfigError(f"{name}: the row {missing!r} is in no file of the study; give --items or --standard")
 
-        async def work(entry: tuple[int, Answer], source: str = name) -> Regrade:
+        async def work(entry: tuple[int, Answer], source: str = name, known: dict[str, Judged] = known) -> Regrade:
             place, answer = entry
-            grade = await judge.score(rows[answer.row_id], answer.reply)
+            grade = await judge.score(known[answer.row_id], answer.reply)
             return Regrade(
                 source=source,
                 row_id=answer.row_id,
@@ -126,6 +125,20 @@ async def _grade_all(
             grades.append(regrade)
         on_source(name, len(answers))
     return grades
+
+
+def _generic(path: Path, rows: dict[str, Judged]) -> dict[str, Judged]:
+    """The scenarios of a ledger whose arm grades its slice by a generic rubric, with that rubric."""
+    from traitrl.training.reward import with_slice_rubric
+    from traitrl.training.run import TrainingJob, read_rubric
+
+    config = path.parent / "config.json"
+    if path.name != "ledger.jsonl" or not config.exists():
+        return {}
+    job = TrainingJob.model_validate(read_json(config))
+    generic = {name: read_rubric(file) for name, file in job.generic_rubrics.items()}
+    scenarios = [row for row in rows.values() if isinstance(row, Scenario)]
+    return {row.id: row for row in with_slice_rubric(job.arm, scenarios, generic)}
 
 
 def _answers(path: Path) -> Iterator[Answer]:
