@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from traitrl.catalog import Catalog
 from traitrl.core import ConfigError, Scenario, nearest
 from traitrl.judging import Scorer
-from traitrl.scenarios.rows import COUNTS, Line, Sorter, read_lines
+from traitrl.scenarios.rows import COUNTS, Line, Sorter, parse_line, read_raw
 from traitrl.scenarios.rules import Complaint, Limits, check_row
 from traitrl.store import Claim, StageFolder, digest_file, digest_json, read_json
 
@@ -60,10 +60,10 @@ def check_scenarios(
     count = token_counter(tokens.tokenizer) if tokens else None
     seen, rows_in, ungraded = dict[str, int](), 0, 0
     with Sorter(folder) as sorter:
-        for line, complaints in _complaints(source, catalog, bounds, workers):
+        for line, row_id, complaints in _complaints(source, _Rules(catalog, bounds, bool(tokens or judge)), workers):
             rows_in += 1
+            complaints += _repeated(line, row_id, seen) if row_id else ()
             if line.row is not None:
-                complaints += _repeated(line, line.row, seen)
                 complaints += _over_token_limits(line.row, tokens, count) if tokens and count else ()
                 if judge and not complaints:
                     found, unjudged = asyncio.run(_separation(line.row, judge))
@@ -76,18 +76,30 @@ def check_scenarios(
         return sorter.finish(rows_in, {"ungraded": ungraded} if judge else None)
 
 
-def _repeated(line: Line, row: Scenario, seen: dict[str, int]) -> Iterator[Complaint]:
-    if seen.setdefault(row.id, line.number) != line.number:
-        yield Complaint("repeated-id", f"id {row.id!r} is already used in line {seen[row.id]}")
+def _repeated(line: Line, row_id: str, seen: dict[str, int]) -> Iterator[Complaint]:
+    if seen.setdefault(row_id, line.number) != line.number:
+        yield Complaint("repeated-id", f"id {row_id!r} is already used in line {seen[row_id]}")
 
 
-def _complaints(source: Path, catalog: Catalog, limits: Limits, workers: int) -> Iterator[tuple[Line, list[Complaint]]]:
+@dataclass(frozen=True)
+class _Rules:
+    """What a worker checks lines by. It sends parsed rows back only if ``rows``: that takes longer than parsing them."""
+
+    catalog: Catalog
+    limits: Limits
+    rows: bool
+
+
+_Checked = tuple[Line, str, list[Complaint]]  # the line, the id of its row if it has one, and its complaints
+
+
+def _complaints(source: Path, rules: _Rules, workers: int) -> Iterator[_Checked]:
     """Each line with the complaints that need no other line, in the order of the file."""
-    pool = ProcessPoolExecutor(workers, initializer=_prepare, initargs=(catalog, limits)) if workers > 1 else None
+    pool = ProcessPoolExecutor(workers, initializer=_prepare, initargs=(rules,)) if workers > 1 else None
     with pool or nullcontext():
         if pool is None:
-            _prepare(catalog, limits)
-        for chunk in _mapped(pool, _judge_chunk, _chunks(read_lines(source))):
+            _prepare(rules)
+        for chunk in _mapped(pool, _check_chunk, _chunks(read_raw(source))):
             yield from chunk
 
 
@@ -104,20 +116,26 @@ def _mapped(
         waiting += [pool.submit(work, item) for item in islice(items, 1)]
 
 
-def _chunks(lines: Iterator[Line]) -> Iterator[list[Line]]:
+def _chunks(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
     for first in lines:
         yield list(chain([first], islice(lines, _CHUNK - 1)))
 
 
-_STATE: dict[str, Any] = {}
+_STATE: dict[str, _Rules] = {}
 
 
-def _prepare(catalog: Catalog, limits: Limits) -> None:
-    _STATE.update(catalog=catalog, limits=limits)
+def _prepare(rules: _Rules) -> None:
+    _STATE["rules"] = rules
 
 
-def _judge_chunk(lines: list[Line]) -> list[tuple[Line, list[Complaint]]]:
-    return [(line, line_complaints(line, _STATE["catalog"], _STATE["limits"])) for line in lines]
+def _check_chunk(lines: list[tuple[int, bytes]]) -> list[_Checked]:
+    rules, checked = _STATE["rules"], list[_Checked]()
+    for number, raw in lines:
+        line = parse_line(number, raw)
+        row_id = line.row.id if line.row else ""
+        complaints = line_complaints(line, rules.catalog, rules.limits)
+        checked.append((line if rules.rows else replace(line, row=None), row_id, complaints))
+    return checked
 
 
 def line_complaints(line: Line, catalog: Catalog, limits: Limits) -> list[Complaint]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from traitrl.scenarios.checking import _chunks, _mapped
-from traitrl.scenarios.rows import COUNTS, Line, Sorter, read_lines
-from traitrl.scenarios.similarity import SHINGLE_WORDS, Neighbours, conversation_words, runs, signature
+from traitrl.scenarios.rows import COUNTS, Sorter, parse_line, read_raw
+from traitrl.scenarios.similarity import PERMUTATIONS, SHINGLE_WORDS, Neighbours, conversation_words, runs, signature
 from traitrl.store import Claim, StageFolder, digest_file, read_json
 
 NEAR_DUPLICATE = 0.7  # Jaccard similarity of word trigrams
@@ -40,16 +40,18 @@ def dedupe_scenarios(
             else:
                 duplicate_of[index] = nearest_one
     with Sorter(folder) as sorter:
-        for index, line in enumerate(read_lines(source)):
+        for index, (number, raw) in enumerate(read_raw(source)):
+            if signs.valid[index] and index not in duplicate_of:
+                sorter.keep(raw.rstrip(b"\r\n").decode("utf-8", "replace"))
+                continue
+            line = parse_line(number, raw)
             if line.row is None:
                 sorter.reject(line.rejected("schema", line.complaint))
-            elif index in duplicate_of:
+            else:
                 other, alike = duplicate_of[index]
                 reason = f"nearly the same as {signs.ids[other]!r}: {alike:.2f} of their word trigrams agree (estimate)"
                 rule = "near-duplicate-across" if signs.heldout[other] != signs.heldout[index] else "near-duplicate"
                 sorter.reject(line.rejected(rule, reason))
-            else:
-                sorter.keep(line.raw)
         return sorter.finish(len(signs.ids))
 
 
@@ -57,34 +59,41 @@ class Signatures:
     """The MinHash signature of every row of a file, in its order: ``values`` has shape [rows, PERMUTATIONS]."""
 
     def __init__(self, source: Path, workers: int = 1) -> None:
-        """Reads the file once; rows of a wrong schema have ``valid`` False."""
+        """Reads the file once; rows of a wrong schema have ``valid`` False. A cell is a trait and a domain."""
         self.ids: list[str] = []
         valid: list[bool] = []
         heldout: list[bool] = []
-        plots: list[str] = []
+        self.plots: list[str] = []
+        self.cells: list[tuple[str, str]] = []
         parts: list[Any] = []
         pool = ProcessPoolExecutor(workers) if workers > 1 else None
         with pool or nullcontext():
-            for chunk in _mapped(pool, _sign_chunk, _chunks(read_lines(source))):
-                for id_, is_valid, is_heldout, plot, values in chunk:
+            for chunk, values in _mapped(pool, _sign_chunk, _chunks(read_raw(source))):
+                parts.append(values)
+                for id_, is_valid, is_heldout, plot, cell in chunk:
                     self.ids.append(id_)
                     valid.append(is_valid)
                     heldout.append(is_heldout)
-                    plots.append(plot)
-                    parts.append(values)
+                    self.plots.append(plot)
+                    self.cells.append(cell)
         self.valid = np.array(valid, dtype=bool)
         self.heldout = np.array(heldout, dtype=bool)
-        self.plots = plots
-        self.values = np.array(parts)
+        self.values = np.concatenate(parts) if parts else np.empty((0, PERMUTATIONS), dtype=np.uint32)
 
 
-def _sign_chunk(lines: list[Line]) -> list[tuple[str, bool, bool, str, Any]]:
-    signed: list[tuple[str, bool, bool, str, Any]] = []
-    for line in lines:
+_Signed = tuple[str, bool, bool, str, tuple[str, str]]  # id, whether valid, whether held out, plot, cell
+
+
+def _sign_chunk(lines: list[tuple[int, bytes]]) -> tuple[list[_Signed], Any]:
+    """What is kept of every line, and the signatures, shape [lines, PERMUTATIONS]."""
+    signed: list[_Signed] = []
+    values: list[Any] = []
+    for number, raw in lines:
+        line = parse_line(number, raw)
         row = line.row
-        shingles = runs(conversation_words(row), SHINGLE_WORDS) if row else set[str]()
-        values = signature(shingles)
-        signed.append(
-            (line.id, row is not None, row is not None and row.split == "heldout", row.plot if row else "", values)
-        )
-    return signed
+        values.append(signature(runs(conversation_words(row), SHINGLE_WORDS) if row else set[str]()))
+        if row is None:
+            signed.append((line.id, False, False, "", ("", "")))
+        else:
+            signed.append((row.id, True, row.split == "heldout", row.plot, (row.trait, row.domain)))
+    return signed, np.stack(values)

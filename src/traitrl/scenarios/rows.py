@@ -58,10 +58,16 @@ class Line:
 
 def read_lines(path: Path) -> Iterator[Line]:
     """Every non-empty line, parsed. A malformed line is handed on as such; only an unreadable file raises."""
+    for number, raw in read_raw(path):
+        yield parse_line(number, raw)
+
+
+def read_raw(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every non-empty line: what goes to a worker process, which parses it there."""
     with clear_os_errors(path, "read"), path.open("rb") as handle:
         for number, raw in enumerate(handle, start=1):
             if raw.strip():
-                yield parse_line(number, raw)
+                yield number, raw
 
 
 def parse_line(number: int, raw: bytes) -> Line:

@@ -10,7 +10,7 @@ from traitrl.core import Criterion, Scenario, Trait, score_verdicts
 
 GOOD_AT_LEAST = 0.8
 POOR_AT_MOST = 0.4
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _LEAK_NGRAM = 6
 
 # Opening words that turn a criterion round ("Do not ...": met would mean a fault is absent) or make no imperative.
@@ -68,7 +68,7 @@ Rule = Callable[[Scenario, Trait, Limits], Iterator[str]]
 
 def words(text: str) -> list[str]:
     """Words of ``text`` in lower case, straight apostrophes."""
-    return [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    return _WORD.findall(text.lower().replace("’", "'"))
 
 
 def check_row(row: Scenario, trait: Trait, limits: Limits | None = None) -> list[Complaint]:

@@ -7,6 +7,7 @@ Both from datasketch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from traitrl.core import Scenario
@@ -36,9 +37,17 @@ def signature(shingles: Iterable[str]) -> np.ndarray[Any, Any]:
     """The MinHash values, shape [PERMUTATIONS]."""
     from datasketch import MinHash
 
-    made = MinHash(num_perm=PERMUTATIONS, scheme=_SCHEME)
+    made = MinHash(num_perm=PERMUTATIONS, scheme=_SCHEME, permutations=_permutations())
     made.update_batch([shingle.encode() for shingle in shingles])
     return made.hashvalues
+
+
+@cache
+def _permutations() -> Any:
+    """Those of every signature: to draw them takes as long as to sign a row."""
+    from datasketch import MinHash
+
+    return MinHash(num_perm=PERMUTATIONS, scheme=_SCHEME).permutations
 
 
 class Neighbours:
@@ -49,27 +58,40 @@ class Neighbours:
         from datasketch import MinHashLSH
 
         self._threshold = threshold
-        self._index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+        shape = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)  # for its choice of bands and their width
+        self._width = shape.r
+        # Of every band what stands at its place in earlier rows (hashed) and their keys. Most hold one key, and a set for each,
+        # as in datasketch's own index, would take most of the memory of a large run.
+        self._bands: list[dict[int, int | list[int]]] = [{} for _ in range(shape.b)]
         self._signatures: dict[int, Any] = {}
 
     def alike(self, values: np.ndarray[Any, Any]) -> Iterator[tuple[int, float]]:
         """Keys added before that are at least as similar as the threshold, with the estimate; lowest key first."""
-        probe = _minhash(values)
-        for key in sorted(map(int, self._index.query(probe))):  # type: ignore[arg-type]
+        found: set[int] = set()
+        for band, place in zip(self._bands, self._places(values)):
+            keys = band.get(place)
+            if isinstance(keys, int):
+                found.add(keys)
+            elif keys:
+                found.update(keys)
+        for key in sorted(found):
             estimate = float((self._signatures[key] == values).mean())
             if estimate >= self._threshold:
                 yield key, estimate
 
     def add(self, key: int, values: np.ndarray[Any, Any]) -> None:
         """Remember a row under a number that was not used before."""
-        self._index.insert(key, _minhash(values), check_duplication=False)
+        for band, place in zip(self._bands, self._places(values)):
+            keys = band.setdefault(place, key)
+            if isinstance(keys, list):
+                keys.append(key)
+            elif keys != key:
+                band[place] = [keys, key]
         self._signatures[key] = values
 
-
-def _minhash(values: np.ndarray[Any, Any]) -> Any:
-    from datasketch import LeanMinHash
-
-    return LeanMinHash(seed=1, hashvalues=values, scheme=_SCHEME)
+    def _places(self, values: np.ndarray[Any, Any]) -> Iterator[int]:
+        raw, size = values.tobytes(), self._width * values.itemsize
+        return (hash(raw[start : start + size]) for start in range(0, len(self._bands) * size, size))
 
 
 class Clusters:

@@ -43,11 +43,12 @@ def split_scenarios(
     folder = StageFolder(out, Claim(stage="scenarios-split", config=config, inputs={"source": digest_file(source)}))
     if folder.is_done(force=force):
         return read_json(out / COUNTS)
-    roots = plot_clusters(Signatures(source, workers))
+    signs = Signatures(source, workers)
+    roots = plot_clusters(signs)
     cells: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for index, line in enumerate(read_lines(source)):
-        if line.row is not None:
-            cells[roots[index]].append((line.row.trait, line.row.domain))
+    for root, valid, cell in zip(roots, signs.valid, signs.cells):
+        if valid:
+            cells[root].append(cell)
     held = _choose(cells, heldout_share, frozenset(heldout_traits), seed)
     rows_in, splits = 0, Counter[str]()
     with Sorter(folder) as sorter:
