@@ -103,14 +103,14 @@ def _pairs(
             scratch = folder / f"{name}-{number}"
             scratch.mkdir()
             command = [sys.executable, str(HERE / "contenders.py"), what, name, str(job_file), str(scratch)]
-            _run(command)
+            run_alone(command)
             results[name] = read_json(scratch / "result.json")
             say(f"{what} round {number + 1} of {count}, {name}: {results[name]['value']:.4g}")
         rounds.append(results)
     return rounds
 
 
-def _run(command: Sequence[str], limit: float = _STALLED_SECONDS) -> None:
+def run_alone(command: Sequence[str], limit: float = _STALLED_SECONDS) -> None:
     """Run to the end; a failure or a stall ends the benchmark with what the command last said, a stall with its stacks."""
     env = {**os.environ, **_ONE_THREAD, **_NO_NETWORK, "PYTHONFAULTHANDLER": "1"}
     pipe = subprocess.PIPE
@@ -192,7 +192,7 @@ def measure_cli(say: Say) -> dict[str, Any]:
     seconds: list[float] = []
     for _ in range(_HELP_RUNS):
         started = time.perf_counter()
-        _run([str(Path(sys.executable).with_name("traitrl")), "--help"])
+        run_alone([str(Path(sys.executable).with_name("traitrl")), "--help"])
         seconds.append(time.perf_counter() - started)
     say(f"cli: {statistics.median(seconds):.3f} s")
     return {"seconds": seconds}

@@ -9,6 +9,7 @@ from typing import Any
 Raw = dict[str, Any]
 
 RATIO_TRAINING, RATIO_EVALS = 1.05, 0.95
+GRADES_PER_SECOND, GRADE_CPU_MS, MEMORY_GROWTH = 1200.0, 0.4, 1.05
 STUDY_SECONDS, STUDY_GIB, HELP_SECONDS = 300.0, 3.0, 0.5
 _HEAD = "| Measure | Median | Min to max | Target | Met |\n|---|---:|---:|---|---|"
 _UNJUDGED = ("", "")
@@ -29,7 +30,7 @@ def render(sections: dict[str, Raw]) -> str:
 def _intro() -> str:
     return (
         "Written by `python benchmarks/run.py` (`make bench`); raw results are in [benchmarks.json](benchmarks.json). "
-        "`--only training|evals|study|cli` measures one section again and keeps the others. Compared programs take turns, "
+        f"`--only {'|'.join(NAMES)}` measures one section again and keeps the others. Compared programs take turns, "
         "each in a fresh process with one thread and no network; a ratio is that of the two runs of one round."
     )
 
@@ -152,9 +153,106 @@ def _cli(raw: Raw) -> str:
     return f"{len(seconds)} fresh processes.\n\n{_HEAD}\n{row}"
 
 
+def _judge(raw: Raw) -> str:
+    rates, cpu = _column(raw, "ours"), _cpu(raw, "ours")
+    rows = [
+        _row("traitrl, grades per second", rates, *_at_least(rates, GRADES_PER_SECOND), digits=0),
+        _row("traitrl, CPU ms per grade", cpu, *_at_most(cpu, GRADE_CPU_MS)),
+        _row("traitrl, grades per CPU second", [1000 / each for each in cpu], *_UNJUDGED, digits=0),
+    ]
+    for name, title in (("openai", "openai SDK"), ("inspect", "Inspect's provider")):
+        times = [theirs / ours for theirs, ours in zip(_cpu(raw, name), cpu)]
+        rows += [
+            _row(f"{title}, calls per second", _column(raw, name), digits=0),
+            _row(f"{title}, CPU ms per call", _cpu(raw, name), digits=2),
+            _row(f"CPU of {title} to traitrl", times, *_UNJUDGED, digits=1),
+        ]
+    memory = raw["memory"]
+    early, late = memory["early_bytes"], memory["late_bytes"]
+    rows.append(_row(f"peak memory after {memory['grades'] // 10} grades, MiB", [early / 2**20], digits=1))
+    rows.append(_row(f"peak memory after {memory['grades']} grades, MiB", [late / 2**20], digits=1))
+    rows.append(_row("ratio of the two", [late / early], *_at_most([late / early], MEMORY_GROWTH)))
+    counts = ", ".join(f"{title} {raw['pairs'][0][name]['calls']}" for name, title in _CLIENTS.items())
+    busy = ", ".join(
+        f"{title} {statistics.median(pair[name]['busy'] for pair in raw['pairs']):.0%}"
+        for name, title in _CLIENTS.items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in raw["peers"].items())
+    note = (
+        f"A local server, in a process of its own on the other core, answers every call after {raw['latency_seconds']} s "
+        f"with six well-formed verdicts; {raw['in_flight']} calls are in flight, so no client can pass "
+        f"{raw['in_flight'] / raw['latency_seconds']:.0f} per second. Each client has one core. traitrl builds the prompt, "
+        "asks and reads the answer into a grade; the openai SDK (no retries) and Inspect's provider (outside a task, so "
+        "without its log) send the same prompts, built beforehand, and the answer is not read. Timed calls of a run, after "
+        f"{raw['in_flight']} that are not: {counts}; rounds: {len(raw['pairs'])}. CPU is the client's process, user and "
+        "system; it depends on what else runs much less than calls per second do. Share of the wall time in which the client had "
+        f"CPU, the rest being waiting for answers or for a core that other work held: {busy}. "
+        f"Memory is the peak resident set of one run with a server that answers after 1 ms. {versions}."
+    )
+    return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
+
+
+_CLIENTS = {"ours": "traitrl", "openai": "openai", "inspect": "Inspect"}
+
+
+def _cpu(raw: Raw, name: str) -> list[float]:
+    return [pair[name]["cpu_ms"] for pair in raw["pairs"]]
+
+
+_STAGES = {
+    "check": "traitrl check",
+    "dedupe": "traitrl dedupe",
+    "plain": "plain datasketch script",
+    "split": "traitrl split",
+}
+
+
+def _scenarios(raw: Raw) -> str:
+    sizes = sorted({run["rows"] for run in raw["runs"]})
+    small, large = sizes[0], sizes[-1]
+
+    def middle(stage: str, field: str, size: int) -> float:
+        return statistics.median(run[stage][field] for run in raw["runs"] if run["rows"] == size)
+
+    lines = [
+        f"| Stage | s, {small} rows | s, {large} rows | Growth | CPU s, {small} | CPU s, {large} | Growth "
+        f"| Peak MiB, {small} | Peak MiB, {large} |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for stage, title in _STAGES.items():
+        cells = [title]
+        for field in ("seconds", "cpu_seconds"):
+            low, high = middle(stage, field, small), middle(stage, field, large)
+            cells += [f"{low:.1f}", f"{high:.1f}", f"{high / low:.1f}"]
+        cells += [f"{middle(stage, 'peak_bytes', size) / 2**20:.0f}" for size in (small, large)]
+        lines.append(f"| {' | '.join(cells)} |")
+    ratios = [f"{middle('dedupe', field, large) / middle('plain', field, large):.2f}" for field in _COMPARED]
+    last = next(run for run in raw["runs"] if run["rows"] == large)
+    apart = max(abs(run["dedupe"]["kept"] - run["plain"]["kept"]) for run in raw["runs"])
+    note = (
+        f"Made rows of {last['bytes_per_row'] / 1000:.1f} kB, one in twenty nearly an earlier one; {raw['workers']} worker "
+        f"processes; each stage in a process of its own, which reads what the one before kept. {small} rows "
+        f"{sum(run['rows'] == small for run in raw['runs'])} times (medians), {large} rows once. The script is one process "
+        "that reads the same file as dedupe (word trigrams, MinHash of 128 permutations, LSH at 0.7) and writes the lines "
+        "it keeps, without checks, reasons or manifest; it makes a "
+        "MinHash per row as in datasketch's first example. Memory is the largest sum of the resident sets of all processes of "
+        "a stage, looked at every 0.2 s; pages that they share count for each. Linear growth is "
+        f"{large / small:.0f}. Dedupe to script at {large} rows: wall {ratios[0]}, CPU {ratios[1]}, memory {ratios[2]}. "
+        f"Rows kept at {large}: dedupe {last['dedupe']['kept']}, script {last['plain']['kept']}, with {last['planted']} "
+        f"planted; in every run they agree: {'yes' if apart == 0 else f'no, at most {apart} apart'}. "
+        f"datasketch {raw['datasketch']}."
+    )
+    return f"{note}\n\n" + "\n".join(lines)
+
+
+_COMPARED = ("seconds", "cpu_seconds", "peak_bytes")
+
+
 _SECTIONS = {
     "training": ("Seconds per RL step", _training),
     "evals": ("Eval answers per second", _evals),
+    "judge": ("Grades by a model", _judge),
+    "scenarios": ("The scenario pipeline at size", _scenarios),
     "study": ("The default study", _study),
     "cli": ("Start of the command line", _cli),
 }

@@ -1,4 +1,4 @@
-"""The rule judge and the refusal label: what is said decides, and what cannot be decided is not guessed."""
+"""The rule judge, the refusal label and quoting: what is said decides, and what cannot be decided is not guessed."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import pytest
 
 from traitrl.core import Check, Criterion, Message, StandardPrompt
 from traitrl.judging import RefusalRule, RuleScorer, check_reply, score_all
+from traitrl.judging.quoting import _LINE_END, _PLAIN, _is_invisible
 
 
 def prompt(*criteria: Criterion) -> StandardPrompt:
@@ -61,3 +62,9 @@ def test_refusals_by_phrase() -> None:
     assert rule.is_refusal("Sorry , I can not help with that") and not rule.is_refusal("i can help")
     with pytest.raises(ValueError, match="at least one"):
         RefusalRule([])
+
+
+def test_text_that_is_quoted_as_it_is_holds_nothing_to_clean() -> None:
+    plain = [chr(point) for point in range(0x110000) if _PLAIN.fullmatch(chr(point))]
+    assert len(plain) > 800
+    assert not [char for char in plain if char not in "\n\t" and (_is_invisible(char) or _LINE_END.search(char))]

@@ -1,7 +1,7 @@
 """A thin client for OpenAI-compatible chat endpoints on aiohttp: retries with backoff, bounded concurrency, honest failure.
 
-The openai SDK and Inspect's provider cost ten to forty times the CPU per call (docs/benchmarks.md), which is what bounds a
-judge at some hundred replies a step.
+The openai SDK and Inspect's provider cost ten and nearly thirty times the CPU of a whole grade through this one
+(docs/benchmarks.md), which is what bounds a judge at some hundred replies a step.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _RETRIED_STATUS = frozenset((408, 409, 425, 429))
 _DETAIL_CHARACTERS = 200
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode  # ``json.dumps`` would make one each time
 
 
 class Endpoint(Frozen):
@@ -84,7 +85,7 @@ class OpenAICompatible:
     async def ask(self, request: ChatRequest) -> ChatReply:
         """See :class:`traitrl.chat.ChatModel`. Waits between tries do not hold a slot."""
         end = time.monotonic() + self._endpoint.deadline_seconds
-        body = json.dumps(self._payload(request)).encode()
+        body = _TO_JSON(self._payload(request)).encode()
         failure: _TryError | None = None
         attempt = 0
         while attempt < self._endpoint.max_attempts:

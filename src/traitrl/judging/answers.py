@@ -74,7 +74,8 @@ def _parts(each: Any) -> tuple[int, str, bool]:
     if not isinstance(met, bool):
         raise MalformedError(f"the verdict on criterion {number} is neither true nor false")
     # Half of a surrogate pair is legal in JSON, but no record that holds one can be written.
-    return number, str(reason).encode(errors="replace").decode(), met
+    text = str(reason)
+    return number, text if text.isascii() else text.encode(errors="replace").decode(), met
 
 
 def final_object(text: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class ModelScorer:
         if folder.settings.asks == "pair":
             raise ValueError(f"judge {folder.name!r} compares pairs and gives no grades")
         self._folder, self._model, self._repeat = folder, model, repeat
+        self._system, self._user = Message(role="system", content=folder.system), Template(folder.user)
         self.graded = 0
         self.ungraded: Counter[str] = Counter()
 
@@ -121,14 +122,14 @@ class ModelScorer:
     def request(self, row: Judged, reply: str, criteria: tuple[Criterion, ...]) -> ChatRequest:
         """The question on one reply. Nothing in it tells which arm or attack the reply comes from."""
         settings = self._folder.settings
-        user = Template(self._folder.user).substitute(
+        user = self._user.substitute(
             conversation=transcript(row.messages, shows_system=settings.shows_system),
             reply=quote(reply),
             criteria=numbered(criteria),
             count=len(criteria),
         )
         return ChatRequest(
-            messages=(Message(role="system", content=self._folder.system), Message(role="user", content=user)),
+            messages=(self._system, Message(role="user", content=user)),
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             schema=verdict_schema(len(criteria)),

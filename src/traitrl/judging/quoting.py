@@ -40,15 +40,13 @@ _IGNORABLE = frozenset(
     for point in range(first, last + 1)
 )
 _LONG_RUN = re.compile(r"(.)\1{199,}", re.DOTALL)
+# Nothing to clean: ASCII, Latin letters and accents, common punctuation. Most text is, and a judge quotes thousands a second.
+_PLAIN = re.compile("[\n\t -~\xa0-\xac\xae-\u034e\u2010-\u2027\u2030-\u205e\u20a0-\u20c0]*+")
 
 
 def quote(text: str, limit: int = MOST_CHARACTERS) -> str:
     """``text`` as quoted lines. Over-long text loses its middle, and a line of ours, unquoted, says how much."""
-    cleaned = _LINE_END.sub("\n", text)
-    # Few different characters make up a text: look at each once.
-    hidden = {ord(char): f"[U+{ord(char):04X}]" for char in set(cleaned) if char not in "\n\t" and _is_invisible(char)}
-    if hidden:
-        cleaned = _without_hidden(cleaned, hidden)
+    cleaned = text if _PLAIN.fullmatch(text) else _without_hidden(_LINE_END.sub("\n", text))
     if len(cleaned) > _LONG_CHARACTERS:
         cleaned = _LONG_RUN.sub(lambda run: f"{run[1] * 20}[{len(run[0])} times]", cleaned)
     if len(cleaned) <= limit:
@@ -59,8 +57,12 @@ def quote(text: str, limit: int = MOST_CHARACTERS) -> str:
     return f"{_bar(cleaned[:head])}\n[{missing} characters of the middle are left out here]\n{_bar(cleaned[-tail:])}"
 
 
-def _without_hidden(text: str, hidden: dict[int, str]) -> str:
+def _without_hidden(text: str) -> str:
     """Invisible characters by name; a crowd of them only by number, or their names would push the rest over the limit."""
+    # Few different characters make up a text: look at each once.
+    hidden = {ord(char): f"[U+{ord(char):04X}]" for char in set(text) if char not in "\n\t" and _is_invisible(char)}
+    if not hidden:
+        return text
     count = sum(text.count(chr(point)) for point in hidden)
     if count <= _MOST_HIDDEN:
         return text.translate(hidden)
