@@ -14,7 +14,25 @@ SHARED_WORDS = 5  # this many words in a row count as a shared template
 def check_language(catalog: Catalog, language: Language | None = None) -> list[str]:
     """Every problem, one line each; empty when the language is sound."""
     language = language or load_language()
-    return [*_names(catalog, language), *_coverage(catalog, language), *_keys(language), *_shared(language)]
+    return [
+        *_names(catalog, language),
+        *_coverage(catalog, language),
+        *_keys(language),
+        *_openings(language),
+        *_shared(language),
+    ]
+
+
+def _openings(language: Language) -> Iterator[str]:
+    """Good and poor replies of a trait task open with the same words, so that a reward on character teaches no opening.
+
+    Where they did not, openings that trait and suite replies share carried some of the reward to the suite even under the
+    incoherent prior (LOG.md).
+    """
+    for task in language.traits:
+        good, poor = (sorted(reply.split()[0] for reply in replies) for replies in (task.good, task.poor))
+        if good != poor:
+            yield f"task {task.id}: good replies open with {good}, poor ones with {poor}; use the same opening words"
 
 
 def _names(catalog: Catalog, language: Language) -> Iterator[str]:

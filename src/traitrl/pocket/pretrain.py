@@ -198,7 +198,9 @@ def save_prior(
 ) -> None:
     """Write weights, tokenizer, digests and the record of how they came to be."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # one bar is on the screen already: ours
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
