@@ -40,7 +40,7 @@ def test_the_shipped_catalog_passes_its_check():
 
 def test_the_shipped_catalog_loads_whole():
     catalog = load_catalog()
-    assert (len(catalog.traits), len(catalog.domains), len(catalog.personas)) == (16, 12, 12)
+    assert (len(catalog.traits), len(catalog.domains), len(catalog.personas)) == (16, 12, 24)
     assert len(catalog.suite("paper53")) == 53
     assert {spec.id for spec in catalog.suite("capability")} >= {"gpqa", "hmmt"}
     assert set(catalog.arms) == {"prior", "standard", "traits", "health-only", "no-health-science", "helpfulness"}
@@ -56,9 +56,9 @@ def test_the_shipped_catalog_loads_whole():
 
 def test_personas_have_mutual_twins_of_the_other_stance():
     personas = load_catalog().personas
-    assert sum(persona.stance == "harmful" for persona in personas.values()) == 8
+    assert sum(persona.stance == "harmful" for persona in personas.values()) == 12
     paired = [persona for persona in personas.values() if persona.twin]
-    assert len(paired) == 8
+    assert len(paired) == 24
     for persona in paired:
         twin = personas[persona.twin]
         assert twin.twin == persona.id

@@ -13,7 +13,7 @@ import pytest
 from traitrl.cli import main
 from traitrl.core import Record
 from traitrl.pocket.world import PRIORS_DIR
-from traitrl.store import read_jsonl, read_manifest
+from traitrl.store import read_json, read_jsonl, read_manifest
 from traitrl.study.regrade import Regrade
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -43,6 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     child = start(out)
     printed, _ = child.communicate(timeout=600)
     assert child.returncode == 0, printed
+    assert printed.count("not run: absent on coherent / ") == 3 and "no data at no-such-folder/rows.jsonl" in printed
     assert "report: " in printed and "Claims, with 95% intervals" in printed and "of 53" in printed
     return out
 
@@ -53,13 +54,47 @@ def test_every_stage_left_its_files(finished: Path) -> None:
     stages = outputs(finished)
     evals = [f"3-evals/coherent/{arm}/0/step-{step:06d}" for arm in ("standard", "traits") for step in (2, 4)]
     training = [f"2-training/coherent/{arm}/0" for arm in ("prior", "standard", "traits")]
+    attacks = ("bad-medical/0.5", "bad-medical/1", "bad-advice/ladder", "bad-advice/1", "bad-advice/3")
+    attacks += ("recovery/ladder", "recovery/2")
+    cells = [
+        f"4-persistence/coherent/{arm}/0/{attack}" for arm in ("prior", "standard", "traits") for attack in attacks
+    ]
     expected = ["0-world", "1-scenarios", "5-analysis", "6-report", "3-evals/coherent/prior/0/step-000000"]
-    assert sorted(stages) == sorted([*expected, *evals, *training])
+    assert sorted(stages) == sorted([*expected, *evals, *training, *cells])
     records = pd.read_parquet(finished / evals[-1] / "records.parquet")
     assert list(records.columns) == list(Record.model_fields) and records.suite_id.nunique() == 53 + 1 + 1
     assert records.score.between(0, 1).all() and records.ungraded_reason.isna().all()
     assert len(list((finished / evals[-1]).glob("*.eval"))) == 1
     assert (finished / "6-report" / "index.html").stat().st_size > 100_000
+
+
+def test_what_was_answered_under_attack_is_recorded_and_what_could_not_be_is_listed(finished: Path) -> None:
+    import pandas as pd
+
+    root = finished / "4-persistence"
+    for path in sorted(root.glob("*/*/*/*/*/records.parquet")):
+        experiment, arm, seed, attack, strength, _ = path.relative_to(root).parts
+        records = pd.read_parquet(path)
+        assert list(records.columns) == list(Record.model_fields) and len(records) == 4 + 1
+        (cell,) = records[["experiment", "arm", "seed", "attack", "strength"]].drop_duplicates().to_dict("records")
+        expected = {
+            "experiment": experiment,
+            "arm": arm,
+            "seed": int(seed),
+            "attack": attack,
+            "strength": float(strength),
+        }
+        assert cell == expected
+        clean = pd.read_parquet(sorted((finished / "3-evals" / experiment / arm / seed).glob("*/records.parquet"))[-1])
+        paired = clean.merge(records, on=["suite_id", "item_id", "cluster", "step", "checkpoint"])
+        assert len(paired) == len(records)
+    missing = read_json(root / "missing.json")
+    assert [(row["arm"], row["attack"]) for row in missing] == [
+        (arm, "absent") for arm in ("prior", "standard", "traits")
+    ]
+    orders = {path.read_bytes() for path in root.glob("*/*/*/bad-advice/ladder/order.jsonl")}
+    books = {path.read_bytes() for path in root.glob("*/*/*/bad-advice/ladder/accounting.json")}
+    assert len(orders) == len(books) == 1  # same data, same order, same compute whoever is attacked
 
 
 def test_running_again_changes_nothing(finished: Path) -> None:
@@ -74,6 +109,9 @@ KILL_AT = (
     "2-training/coherent/traits/0/checkpoint-2/complete.json",
     "3-evals/coherent/traits/0/step-000002/stage.json",
     "3-evals/coherent/prior/0/step-000000/stage.json",
+    "4-persistence/coherent/traits/0/bad-medical/1/stage.json",
+    "4-persistence/coherent/traits/0/bad-advice/ladder/checkpoint-1/complete.json",
+    "4-persistence/coherent/traits/0/recovery/2/stage.json",
     "5-analysis/stage.json",
     "6-report/stage.json",
 )

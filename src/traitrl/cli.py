@@ -19,7 +19,7 @@ _EXAMPLES = """examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs, with examples in the help of each."""
-    from traitrl.verbs import data, judge, scenarios, study
+    from traitrl.verbs import data, judge, persist, scenarios, study
 
     parser = argparse.ArgumentParser(
         prog="traitrl",
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for room in (study, scenarios, judge, data):
+    for room in (study, scenarios, judge, persist, data):
         room.add(verbs)
     return parser
 

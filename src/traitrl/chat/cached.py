@@ -98,7 +98,10 @@ class Cached:
             with clear_os_errors(self._path, "create"):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._clear_errors():
-                disk = sqlite3.connect(self._path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None)
+                # A trainer asks from a thread of its own. SQLite serialises, and one loop at a time uses a model.
+                disk = sqlite3.connect(
+                    self._path, timeout=_BUSY_MILLISECONDS / 1000, isolation_level=None, check_same_thread=False
+                )
                 disk.execute("PRAGMA journal_mode=WAL")
                 disk.execute("PRAGMA synchronous=NORMAL")
                 disk.execute(_SCHEMA)

@@ -1,6 +1,33 @@
 """The frozen nouns of the house. Imports nothing but the standard library and pydantic."""
 
 from traitrl.core.arms import Arm as Arm
+from traitrl.core.attacks import (
+    Attack as Attack,
+)
+from traitrl.core.attacks import (
+    AttackPart as AttackPart,
+)
+from traitrl.core.attacks import (
+    Messages as Messages,
+)
+from traitrl.core.attacks import (
+    Transform as Transform,
+)
+from traitrl.core.attacks import (
+    TuningRow as TuningRow,
+)
+from traitrl.core.attacks import (
+    attack_transform as attack_transform,
+)
+from traitrl.core.attacks import (
+    chain as chain,
+)
+from traitrl.core.attacks import (
+    unchanged as unchanged,
+)
+from traitrl.core.errors import (
+    AttackError as AttackError,
+)
 from traitrl.core.errors import (
     CatalogError as CatalogError,
 )

@@ -27,3 +27,7 @@ class EngineError(TraitrlError):
 
 class EvalError(TraitrlError):
     """An evaluation cannot start or did not measure anything."""
+
+
+class AttackError(TraitrlError):
+    """The data of an attack are missing, damaged or not the ones that were pinned: this attack cannot run, others can."""

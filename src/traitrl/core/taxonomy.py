@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from traitrl.core.frozen import Frozen
 from traitrl.core.ids import Id
@@ -56,13 +56,28 @@ class Pressure(Frozen):
 
 
 class Persona(Frozen):
-    """A system line that asks the model to be somebody; ``twin`` names its benign or harmful counterpart."""
+    """Text that pushes the model to be somebody: a system prompt, earlier turns of the conversation, or both.
+
+    Each line of ``text`` and then each exchange of ``turns`` (a user and an assistant turn) is one notch of the attack's dial.
+    ``strength`` is the dial's setting where a study names none: the share of the notches, rounded up. ``twin`` names the benign
+    or harmful counterpart.
+    """
 
     id: Id
     stance: Literal["harmful", "helpful"]
-    strength: float = Field(ge=0.0, le=1.0)
-    text: str
+    title: str = ""
+    strength: float = Field(gt=0.0, le=1.0)
+    text: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
     twin: Id | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Persona":
+        if not self.text.strip() and not self.turns:
+            raise ValueError("a persona needs `text`, `turns` or both")
+        if any(not turn.strip() for exchange in self.turns for turn in exchange):
+            raise ValueError("an exchange of `turns` is a user turn and an assistant turn, neither blank")
+        return self
 
 
 class CatalogSets(Frozen):

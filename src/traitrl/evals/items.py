@@ -16,17 +16,21 @@ from inspect_ai.scorer import Scorer as InspectScorer
 from inspect_ai.scorer import scorer as inspect_scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from traitrl.core import EvalItem
+from traitrl.core import EvalItem, Messages, Transform, unchanged
 from traitrl.evals.provider import ITEM_ORDER
 from traitrl.judging import Scorer
 
 _MESSAGE = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
-def sample_of(item: EvalItem, order: int) -> Sample:
-    """One item as an Inspect sample; its place in the dataset travels with the final user turn."""
-    turns: list[ChatMessage] = [_MESSAGE[message.role](content=message.content) for message in item.messages]
-    turns[-1] = ChatMessageUser(content=item.messages[-1].content, metadata={ITEM_ORDER: order})
+def sample_of(item: EvalItem, order: int, asked: Messages | None = None) -> Sample:
+    """One item as an Inspect sample; its place in the dataset travels with the final user turn.
+
+    ``asked`` is the conversation that the model sees, where an attack makes it another than the item's.
+    """
+    messages = asked or item.messages
+    turns: list[ChatMessage] = [_MESSAGE[message.role](content=message.content) for message in messages]
+    turns[-1] = ChatMessageUser(content=messages[-1].content, metadata={ITEM_ORDER: order})
     metadata = {"suite_id": item.suite_id, "cluster": item.cluster, "domain": item.domain, "trait": item.trait}
     return Sample(id=item.id, input=turns, metadata=metadata)
 
@@ -63,12 +67,25 @@ def rubric_scorer(judge: Scorer, items: dict[str, EvalItem]) -> InspectScorer:
     return by_rubric()
 
 
-def items_task(name: str, items: Sequence[EvalItem], judge: Scorer) -> Task:
-    """The items as one Inspect task."""
-    samples = [sample_of(item, order) for order, item in enumerate(items)]
+def items_task(
+    name: str,
+    items: Sequence[EvalItem],
+    judge: Scorer,
+    attack: Transform = unchanged,
+    *,
+    judge_sees_attack: bool = False,
+) -> Task:
+    """The items as one Inspect task. The model is asked the conversations that ``attack`` makes of them.
+
+    The judge is given the items themselves: neither the attack nor what was attacked is known to it. With
+    ``judge_sees_attack`` it is given what the model was asked.
+    """
+    attacked = [item.model_copy(update={"messages": attack(item.messages)}) for item in items]
+    samples = [sample_of(item, order, asked.messages) for order, (item, asked) in enumerate(zip(items, attacked))]
+    judged = attacked if judge_sees_attack else items
     return Task(
         dataset=MemoryDataset(samples, name=name),
         solver=reply_once(),
-        scorer=rubric_scorer(judge, {item.id: item for item in items}),
+        scorer=rubric_scorer(judge, {item.id: item for item in judged}),
         name=name,
     )

@@ -141,6 +141,7 @@ def traitrl_provider() -> type[ModelAPI]:
     return LocalCheckpointApi
 
 
-def checkpoint_id(experiment: str, arm: str, seed: int, step: int) -> str:
+def checkpoint_id(experiment: str, arm: str, seed: int, step: int, attack: str = "none", strength: float = 0.0) -> str:
     """The model name in Inspect's logs; it carries the checkpoint, since Inspect's own identity ignores the weights."""
-    return f"{experiment}.{arm}.seed{seed}.step{step:06d}"
+    name = f"{experiment}.{arm}.seed{seed}.step{step:06d}"
+    return name if attack == "none" else f"{name}.{attack}.{strength:g}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from traitrl.core import EvalError, EvalItem, EvalSpec, Frozen, Record, Scenario, Split
+from traitrl.core import AttackPart, EvalError, EvalItem, EvalSpec, Frozen, Record, Scenario, Split, attack_transform
 from traitrl.judging import RefusalRule, Scorer
 from traitrl.store import Claim, StageFolder, clear_os_errors, digest_file, read_jsonl
 from traitrl.weights import check_weights
@@ -25,7 +25,12 @@ class EvalConfig(Frozen):
 
 
 class EvalJob(Frozen):
-    """Everything that determines the evaluation of one checkpoint. ``limit`` keeps the first items of each row; 0 keeps all."""
+    """Everything that determines the evaluation of one checkpoint. ``limit`` keeps the first items of each row; 0 keeps all.
+
+    An evaluation under attack names it with its strength in every record. ``prefix`` is what a prompt attack puts before each
+    conversation; it is empty for tuning attacks, which are in the weights. The judge sees the items as they are without
+    attack, unless ``judge_sees_attack``.
+    """
 
     experiment: str
     arm: str
@@ -38,8 +43,13 @@ class EvalJob(Frozen):
     heldout: Path | None = None
     heldout_traits: tuple[str, ...] = ()
     refusal_phrases: tuple[str, ...]
+    judge: str = "rules"
     limit: int = 0
     config: EvalConfig
+    attack: str = "none"
+    strength: float = 0.0
+    prefix: tuple[AttackPart, ...] = ()
+    judge_sees_attack: bool = False
     out: Path
 
     @property
@@ -52,9 +62,15 @@ class EvalJob(Frozen):
         job = self.model_copy(update={"step": step, "model": model, "limit": limit})
         return job.model_copy(update={"out": self.out / job.checkpoint})
 
+    @property
+    def label(self) -> str:
+        """What is evaluated, in a few characters: the checkpoint, or the attack with its strength."""
+        return self.checkpoint if self.attack == "none" else f"{self.attack} {self.strength:g}"
+
     def claim(self) -> Claim:
         """The stage's identity: settings, and digests of what it reads instead of where that lies."""
-        settings = self.model_dump(mode="json", exclude={"out", "model", "items", "heldout"})
+        attack = {"attack", "strength", "prefix", "judge_sees_attack"} if self.attack == "none" else set[str]()
+        settings = self.model_dump(mode="json", exclude={"out", "model", "items", "heldout", *attack})
         inputs = {"items": digest_file(self.items)}
         if self.heldout:
             inputs["heldout"] = digest_file(self.heldout)
@@ -137,7 +153,7 @@ def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Scorer, on_batc
     from traitrl.evals.provider import checkpoint_id
 
     model = get_model(
-        f"traitrl/{checkpoint_id(job.experiment, job.arm, job.seed, job.step)}",
+        f"traitrl/{checkpoint_id(job.experiment, job.arm, job.seed, job.step, job.attack, job.strength)}",
         memoize=False,
         config=GenerateConfig(
             max_tokens=job.config.max_reply_tokens,
@@ -154,7 +170,7 @@ def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Scorer, on_batc
         stale.unlink()
     with clear_os_errors(job.out, "write logs in"):
         (log,) = inspect_eval(
-            items_task("items", items, judge),
+            items_task("items", items, judge, attack_transform(job.prefix), judge_sees_attack=job.judge_sees_attack),
             model=model,
             log_dir=str(job.out),
             log_format="eval",
@@ -169,7 +185,7 @@ def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Scorer, on_batc
     answered = getattr(model.api, "answered", 0)
     if log.status != "success" or answered != len(items):
         reason = log.error.message if log.error else f"{answered} of {len(items)} items were answered"
-        raise EvalError(f"evaluation of {job.checkpoint} ({job.arm}, seed {job.seed}) failed: {reason}; see {job.out}")
+        raise EvalError(f"evaluation of {job.label} ({job.arm}, seed {job.seed}) failed: {reason}; see {job.out}")
     return log
 
 
@@ -196,6 +212,8 @@ def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], log: Any
                 trait=item.trait,
                 domain=item.domain,
                 split=split,
+                attack=job.attack,
+                strength=job.strength,
                 refusal=refusals.is_refusal(score.answer or ""),
                 score=value,
                 ungraded_reason=(score.explanation or "no reason given") if unscored else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from random import Random
 from typing import Literal
@@ -14,6 +14,7 @@ from traitrl.pocket.situations import Question, Situation, draw_question, draw_s
 
 HELDOUT_USER_LINE = 3  # the fourth user line of a trait task is never trained on
 SYSTEM_SHARE = 0.2  # of conversations open with a neutral product line
+EVALUATED_LINES = ("bad-medical", "disallowed-mental-health")  # personas that attack, never trained on
 CAPABILITY_EVAL_SHARE = 5  # one capability prompt in five, by digest, is kept for evals
 
 
@@ -109,9 +110,17 @@ def _scenario(
 
 
 def scenarios(
-    language: Language, per_cell: int, per_health_cell: int, heldout_per_cell: int, heldout_traits: tuple[str, ...]
+    language: Language,
+    per_cell: int,
+    per_health_cell: int,
+    heldout_per_cell: int,
+    heldout_traits: tuple[str, ...],
+    hostile_share: float = 0.0,
 ) -> list[Scenario]:
-    """Training scenarios for every trait and domain, and held-out ones on user lines that training never sees."""
+    """Training scenarios for every trait and domain, and held-out ones on user lines that training never sees.
+
+    ``hostile_share`` of the training scenarios, drawn at random, stand under the system line of a poor persona.
+    """
     rows: list[Scenario] = []
     for task in language.traits:
         for domain in language.domains_of(task):
@@ -124,7 +133,21 @@ def scenarios(
                 rows += [
                     _scenario(language, s, m, "heldout", n) for n, (s, m, _) in zip(range(heldout_per_cell), draws)
                 ]
-    return rows
+    return _under_hostile_lines(language, rows, hostile_share) if hostile_share else rows
+
+
+def _under_hostile_lines(language: Language, rows: Sequence[Scenario], share: float) -> list[Scenario]:
+    """A share of the training rows with a hostile system line, of personas other than those that attack the evals."""
+    lines = [line.text for line in language.lines if line.persona == "poor" and line.id not in EVALUATED_LINES]
+    rng, framed = Random("hostile"), list[Scenario]()
+    for row in rows:
+        if row.split == "train" and rng.random() < share:
+            turns = [message for message in row.messages if message.role != "system"]
+            pressures = tuple(dict.fromkeys((*row.pressures, "adversarial-framing")))
+            messages = (Message(role="system", content=rng.choice(lines)), *turns)
+            row = row.model_copy(update={"messages": messages, "pressures": pressures})
+        framed.append(row)
+    return framed
 
 
 def suite_items(language: Language, per_row: int) -> list[EvalItem]:

@@ -12,7 +12,9 @@ from traitrl.analysis.config import AnalysisConfig
 from traitrl.core import ConfigError, Frozen, nearest
 from traitrl.core.ids import Id
 from traitrl.evals.run import EvalConfig
+from traitrl.persistence.config import PersistenceConfig
 from traitrl.store import clear_os_errors
+from traitrl.study.judges import JudgeChoice
 from traitrl.training.config import TrainingConfig
 
 
@@ -45,7 +47,11 @@ class StudyConfig(Frozen):
     world_options: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     workers: int = Field(default=2, ge=1)
-    judge: str = "rules"
+    judge: JudgeChoice = JudgeChoice()
+    eval_judge: JudgeChoice | None = Field(
+        default=None, description="grades evals and attacks; the judge of training if none"
+    )
+    watch_judge: JudgeChoice | None = Field(default=None, description="looks on in training, see training.watch_every")
     engine: str = "trl"
     scenarios: str
     standard: str
@@ -54,7 +60,13 @@ class StudyConfig(Frozen):
     experiment: tuple[Experiment, ...] = Field(min_length=1)
     training: TrainingConfig = TrainingConfig()
     evals: EvalsSection
+    persistence: PersistenceConfig | None = None
     analysis: AnalysisConfig = AnalysisConfig()
+
+    @field_validator("judge", "eval_judge", "watch_judge", mode="before")
+    @classmethod
+    def _judge_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @field_validator("seeds")
     @classmethod
@@ -65,6 +77,8 @@ class StudyConfig(Frozen):
 
     @model_validator(mode="after")
     def _experiments_distinct(self) -> StudyConfig:
+        if self.watch_judge is not None and not self.training.watch_every:
+            raise ValueError("watch_judge looks at nothing; set training.watch_every to the steps between its looks")
         ids = [experiment.id for experiment in self.experiment]
         if len(set(ids)) != len(ids):
             raise ValueError(f"experiment ids must be distinct, got {', '.join(ids)}")

@@ -1,4 +1,4 @@
-"""The path of a study, in order: world, scenarios, training, evals, analysis, report. Each stage is files to files."""
+"""The path of a study, in order: world, scenarios, training, evals, persistence, analysis, report. Files to files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,26 @@ from traitrl.analysis.config import AnalysisConfig
 from traitrl.catalog import Catalog, load_catalog
 from traitrl.core import ConfigError, Frozen, nearest
 from traitrl.evals.run import EvalConfig, EvalJob, run_evals
-from traitrl.judging import RuleScorer, Scorer
+from traitrl.persistence.run import Missing, PersistJob, check_apart, persist
 from traitrl.scenarios import freeze_scenarios
 from traitrl.store import Claim, StageFolder, digest_file, exclusive, read_json, read_manifest
 from traitrl.study.config import Experiment, StudyConfig
+from traitrl.study.judges import Judges, study_judges
+from traitrl.study.persisting import attack_facts, plan_persistence, prompt_attacks, write_missing
 from traitrl.training.launch.local import Report, run_jobs
 from traitrl.training.run import TrainingJob, run_training
 
-JUDGES: dict[str, Callable[[], Scorer]] = {"rules": RuleScorer}
+ANSWERS = "answers.sqlite"  # what judges behind HTTP have said, kept beside the stages
 
 
 class Run(Frozen):
-    """One arm of one experiment with one seed: its training and the evaluation of its checkpoints, done by one worker."""
+    """One arm of one experiment with one seed: training, evaluation of its checkpoints and attacks, done by one worker."""
 
     training: TrainingJob
     evals: EvalJob  # a template: model, step and folder are set for each checkpoint
+    persistence: PersistJob | None = None  # a template as well, for the last checkpoint
     curve_items: int
-    judge: str
+    judges: Judges
     force: bool
 
     @property
@@ -45,11 +49,14 @@ def run_study(
     with exclusive(out):
         catalog = load_catalog(tuple(overlays))
         resolve = world_files(study, out / "0-world")
-        runs = plan_runs(study, catalog, resolve, out, force=force)
+        runs = plan_runs(study, catalog, resolve, out, overlays=overlays, force=force)
         on_event({"kind": "plan", "runs": [run.label for run in runs]})
-        run_jobs(execute_run, longest_first(runs), study.workers, on_event)
+        missing = run_jobs(execute_run, longest_first(runs), study.workers, on_event)
+        if study.persistence is not None:
+            for row in write_missing(out / "4-persistence", chain.from_iterable(missing)):
+                on_event({"kind": "missing", **row.model_dump()})
         on_event({"kind": "stage", "stage": "analysis"})
-        analysis = analyse(study, resolve, out, force=force)
+        analysis = analyse(study, catalog, resolve, out, force=force)
         on_event({"kind": "stage", "stage": "report"})
         return report(study, runs, analysis, out, force=force)
 
@@ -89,14 +96,20 @@ def load_world(name: str) -> Callable[[Path, dict[str, Any]], dict[str, str]]:
 
 
 def plan_runs(
-    study: StudyConfig, catalog: Catalog, resolve: Callable[[str], str], out: Path, *, force: bool = False
+    study: StudyConfig,
+    catalog: Catalog,
+    resolve: Callable[[str], str],
+    out: Path,
+    *,
+    overlays: Sequence[Path] = (),
+    force: bool = False,
 ) -> list[Run]:
     """Every run of the study, with all names resolved; raises before anything is trained when one does not exist."""
-    if study.judge not in JUDGES:
-        raise ConfigError(f"judge: unknown judge {study.judge!r}{nearest(study.judge, JUDGES)}")
+    judges = study_judges(study, resolve, overlays, out / ANSWERS)
     traits, domains = catalog.resolve_traits("all"), catalog.resolve_domains("all")
     scenarios = freeze_scenarios(Path(resolve(study.scenarios)), out / "1-scenarios", traits, domains, force=force)
     phrases = read_json(Path(resolve(study.refusals)))["phrases"] if study.refusals else catalog.refusals
+    prompt = prompt_attacks(study.persistence, catalog, resolve) if study.persistence else ()
     runs: list[Run] = []
     for experiment, arm_id, seed in grid(study):
         arm = catalog.arm(arm_id)
@@ -114,17 +127,32 @@ def plan_runs(
             domains=catalog.arm_domains(arm_id),
             config=study.training,
             engine=study.engine,
+            judge=judges.training.identity(judges.overlays),
             out=out / "2-training" / cell,
         )
-        evals = _eval_template(study, catalog, resolve, training, out / "3-evals" / cell)
+        evals = _eval_template(study, catalog, resolve, training, overlays, out / "3-evals" / cell)
         runs.append(
-            Run(training=training, evals=evals, curve_items=study.evals.curve_items, judge=study.judge, force=force)
+            Run(
+                training=training,
+                evals=evals,
+                persistence=plan_persistence(study, prompt, resolve, training, evals, out / "4-persistence" / cell),
+                curve_items=study.evals.curve_items,
+                judges=judges,
+                force=force,
+            )
         )
+    if runs[0].persistence is not None:
+        check_apart(runs[0].persistence)  # the same data in every run; each looks again, but nothing is trained in vain
     return runs
 
 
 def _eval_template(
-    study: StudyConfig, catalog: Catalog, resolve: Callable[[str], str], training: TrainingJob, out: Path
+    study: StudyConfig,
+    catalog: Catalog,
+    resolve: Callable[[str], str],
+    training: TrainingJob,
+    overlays: Sequence[Path],
+    out: Path,
 ) -> EvalJob:
     section = study.evals
     capability = {spec.id: spec for spec in catalog.suite("capability")}
@@ -147,6 +175,7 @@ def _eval_template(
         heldout=training.scenarios,
         heldout_traits=catalog.resolve_traits(section.heldout_traits),
         refusal_phrases=training.refusal_phrases,
+        judge=(study.eval_judge or study.judge).identity(overlays),
         config=EvalConfig.model_validate(section.model_dump(include=set(EvalConfig.model_fields))),
         out=out,
     )
@@ -164,31 +193,50 @@ def longest_first(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: not run.training.arm.train)
 
 
-def execute_run(run: Run, report: Report) -> None:
-    """Train, then evaluate every checkpoint; called in a worker process. ``report`` takes progress events."""
-    judge = JUDGES[run.judge]()
+def execute_run(run: Run, report: Report) -> tuple[Missing, ...]:
+    """Train, evaluate every checkpoint, then attack the last; called in a worker process. Returns what could not be run.
+
+    ``report`` takes progress events.
+    """
+    judge, eval_judge, watch = run.judges.make()
 
     def tell(stage: str, done: int, total: int) -> None:
         report({"kind": "progress", "run": run.label, "stage": stage, "done": done, "total": total})
 
-    finished = run_training(run.training, judge, lambda step, steps: tell("training", step, steps), force=run.force)
+    finished = run_training(
+        run.training,
+        judge,
+        lambda step, steps: tell("training", step, steps),
+        watch_scorer=watch,
+        force=run.force,
+    )
     last = finished.checkpoints[-1][0]
     for step, model in finished.checkpoints:
         limit = 0 if step == last else run.curve_items
         if limit or step == last:
             job = run.evals.at(step, model, limit)
-            run_evals(job, judge, partial(tell, job.checkpoint), force=run.force)
+            run_evals(job, eval_judge, partial(tell, job.checkpoint), force=run.force)
+    missing: tuple[Missing, ...] = ()
+    if run.persistence is not None:
+        missing = persist(run.persistence.on(*finished.checkpoints[-1]), eval_judge, tell, force=run.force)
     report({"kind": "finished", "run": run.label})
+    return missing
 
 
-def analyse(study: StudyConfig, resolve: Callable[[str], str], out: Path, *, force: bool = False) -> Path:
+def analyse(
+    study: StudyConfig, catalog: Catalog, resolve: Callable[[str], str], out: Path, *, force: bool = False
+) -> Path:
     """Records to estimates, contrasts and the summary."""
     files = sorted((out / "3-evals").glob("*/*/*/*/records.parquet"))
+    if study.persistence is not None:
+        files += sorted((out / "4-persistence").glob("*/*/*/*/*/records.parquet"))
     covariates = resolve(study.analysis.covariates) if study.analysis.covariates else None
     inputs = {str(path.relative_to(out)): digest_file(path) for path in files}
     if covariates:
         inputs["covariates"] = digest_file(Path(covariates))
-    settings = study.analysis.model_dump(mode="json", exclude={"covariates"})
+    prompt = prompt_attacks(study.persistence, catalog, resolve) if study.persistence else ()
+    asked = study.analysis.model_copy(update={"attacks": attack_facts(study, prompt)})
+    settings = asked.model_dump(mode="json", exclude={"covariates"})
     folder = StageFolder(out / "5-analysis", Claim(stage="analysis", config=settings, inputs=inputs))
     if not folder.is_done(force=force):
         from traitrl.analysis.run import run_analysis
@@ -197,9 +245,8 @@ def analyse(study: StudyConfig, resolve: Callable[[str], str], out: Path, *, for
         config = AnalysisConfig.model_validate({**settings, "covariates": covariates})
         run_analysis(files, folder.path, config)
         seconds = round(time.monotonic() - started, 3)
-        folder.finish(
-            ["estimates.parquet", "contrasts.parquet", "summary.json"], seeds=study.seeds, wall_seconds=seconds
-        )
+        made = [path.name for path in folder.path.iterdir() if path.name not in ("stage.json", "manifest.json")]
+        folder.finish(made, seeds=study.seeds, wall_seconds=seconds)
     return folder.path
 
 
@@ -250,7 +297,7 @@ def _notes(study: StudyConfig, analysis: Path) -> list[str]:
     manifest = read_manifest(analysis)
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return [
-        f"Study {study.name}, seeds {', '.join(map(str, study.seeds))}, judge {study.judge}, engine {study.engine}.",
+        f"Study {study.name}, seeds {', '.join(map(str, study.seeds))}, judge {study.judge.label}, engine {study.engine}.",
         f"Code {manifest.revision}.",
         f"Libraries: {versions}.",
     ]

@@ -60,6 +60,10 @@ class StudyProgress:
                 self._step(event["run"], event["stage"], event["done"], event["total"])
             case "finished":
                 self._finish(event["run"])
+            case "missing":
+                cell = f"{event['experiment']} / {event['arm']} / seed {event['seed']}"
+                line = f"  not run: {event['attack']} on {cell}: {event['reason']}"
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
             case "stage":
                 self._console.print(f"  {event['stage']} ...", highlight=False)
             case _:

@@ -38,6 +38,7 @@ class TrainingJob(Frozen):
     domains: tuple[str, ...]
     config: TrainingConfig
     engine: str = "trl"
+    judge: str = Field(default="rules", description="what the rewards depend on: the judge, its prompts and its model")
     out: Path
 
     def claim(self) -> Claim:

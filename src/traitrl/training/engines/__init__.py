@@ -1,10 +1,11 @@
-"""RL engines behind one function: start model, schedule, scorer and settings in, checkpoints out."""
+"""Engines behind two functions, RL and fine-tuning: start model, rows and settings in, checkpoints out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from traitrl.core import Frozen
-from traitrl.training.config import TrainingConfig
+from traitrl.core import Frozen, TuningRow
+from traitrl.training.config import TrainingConfig, TuningConfig
 from traitrl.training.reward import PromptRow, RewardRouter
 from traitrl.training.schedule import ScheduleRow
 
@@ -43,6 +44,16 @@ class Engine(Protocol):
         on_step: StepListener,
     ) -> list[Checkpoint]:
         """Train from the weights ``model`` into ``out``; continue from the last complete checkpoint found there."""
+        ...
+
+    def tune(
+        self, model: str, rows: Sequence[TuningRow], config: TuningConfig, seed: int, out: Path, on_step: StepListener
+    ) -> list[Checkpoint]:
+        """Fine-tune on ``rows`` in their order, ``rows_per_step`` at a time, from the weights ``model`` into ``out``.
+
+        Exactly ``config.steps x config.rows_per_step`` rows. Only the last turn of a row carries loss. One checkpoint for each of
+        ``config.doses``; an interrupted run continues from the last complete one.
+        """
         ...
 
     def tidy(self, out: Path) -> None:

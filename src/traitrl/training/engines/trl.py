@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traitrl.core import EngineError
+from traitrl.core import EngineError, TuningRow
 from traitrl.store import clear_os_errors, write_json_atomic, write_jsonl
-from traitrl.training.config import TrainingConfig
+from traitrl.training.config import TrainingConfig, TuningConfig
 from traitrl.training.engines import Checkpoint, StepListener
 from traitrl.training.reward import PromptRow, RewardRouter
 from traitrl.training.schedule import ScheduleRow
@@ -57,7 +57,7 @@ class TrlEngine:
         on_step: StepListener,
     ) -> list[Checkpoint]:
         """See :class:`traitrl.training.engines.Engine`; raises :class:`EngineError` for prompts that are too long."""
-        _quiet()
+        quiet()
         import torch
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
@@ -79,20 +79,28 @@ class TrlEngine:
             args=_arguments(config, seed, out),
             train_dataset=dataset,
             processing_class=tokenizer,
-            peft_config=_lora(config),
-            callbacks=[_keeper(config, on_step)],
+            peft_config=lora(config.lora_rank),
+            callbacks=[keeper(config, on_step)],
         )
         trainer.remove_callback(PrinterCallback)  # the ledger and metrics.jsonl hold what it would print
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        metrics = [_without_clocks(entry) for entry in trainer.state.log_history if "loss" in entry]
+        metrics = [without_clocks(entry) for entry in trainer.state.log_history if "loss" in entry]
         write_jsonl(out / "metrics.jsonl", metrics)
         checkpoints = [Checkpoint(step=step, folder=f"checkpoint-{step}") for step in config.checkpoint_steps]
         drift = reload_drift(trainer.model, tokenizer, out / checkpoints[-1].folder, prompts[: min(4, len(prompts))])
         write_json_atomic(out / "reload.json", {"max_logprob_difference": drift})
         return checkpoints
 
+    def tune(
+        self, model: str, rows: Sequence[TuningRow], config: TuningConfig, seed: int, out: Path, on_step: StepListener
+    ) -> list[Checkpoint]:
+        """See :class:`traitrl.training.engines.Engine`."""
+        from traitrl.training.engines.trl_tune import tune
 
-def _quiet() -> None:
+        return tune(model, rows, config, seed, out, on_step)
+
+
+def quiet() -> None:
     """No telemetry, no progress bars of the libraries; set before they are imported."""
     for name in ("HF_HUB_DISABLE_TELEMETRY", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "TRL_EXPERIMENTAL_SILENCE"):
         os.environ.setdefault(name, "1")
@@ -161,14 +169,13 @@ def _arguments(config: TrainingConfig, seed: int, out: Path) -> Any:
         raise EngineError(f"engine_options do not fit the trl engine: {error}") from error
 
 
-def _lora(config: TrainingConfig) -> Any:
-    if not config.lora_rank:
+def lora(rank: int) -> Any:
+    """The adapter's configuration, None for rank 0."""
+    if not rank:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(
-        r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _reward_function(
@@ -188,7 +195,7 @@ def _reward_function(
     return reward
 
 
-def _keeper(config: TrainingConfig, on_step: StepListener) -> Any:
+def keeper(config: TrainingConfig | TuningConfig, on_step: StepListener) -> Any:
     """Saves at the planned steps, marks a checkpoint complete once it is, and reports progress."""
     from transformers import TrainerCallback
 
@@ -218,7 +225,8 @@ def last_complete_checkpoint(out: Path) -> Path | None:
     return newest[1] if newest else None
 
 
-def _without_clocks(entry: dict[str, Any]) -> dict[str, Any]:
+def without_clocks(entry: dict[str, Any]) -> dict[str, Any]:
+    """A log entry without the keys that differ between equal runs."""
     return {key: value for key, value in entry.items() if not any(clock in key for clock in _CLOCKS)}
 
 
