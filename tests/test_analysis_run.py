@@ -259,7 +259,8 @@ def claims():
 
 def test_the_whole_stage(tmp_path):
     records = study(random.Random(1))
-    records.append(record("traits", 0.0, "i0", suite_id="eval-0", family="null", attack="persona", strength=1.0))
+    attack = {"attack": "persona", "strength": 1.0}
+    records.append(record("traits", 0.0, "i0", suite_id="eval-0", family="null", cluster="c0", **attack))
     covariates = tmp_path / "covariates.csv"
     lines = [f"eval-{n},{n // 2},{'' if n == 3 else 1}" for n in range(8)]
     covariates.write_text("\n".join(["suite_id,coherence,flat", *lines, "unused,9,9"]) + "\n")

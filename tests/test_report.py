@@ -102,6 +102,7 @@ def test_the_headline_states_interval_count_and_outcome(built: Path, page: str) 
     assert "<b>4 of 4</b><span>stated expectations held" in headline
     rows = table_rows(built, "claims")
     assert [row["outcome"] for row in rows] == ["as expected"] * 4 + ["report only"]
+    assert [row["expected"] for row in rows] == ["a gain"] * 2 + ["no effect found"] * 2 + ["nothing"]
     assert rows[0]["mean_gain_points"] == "18" and rows[0]["seeds"] == "+17.0, +19.0"
 
 
@@ -186,6 +187,13 @@ def test_what_the_analysis_noticed_is_told(tmp_path: Path) -> None:
         assert text in page
     assert "traits (coherent) at 90, 100" in page and "the interval of its mean gain does not contain 0" in page
     assert "no answer could be paired: eval-77" in page and "not measured at all: eval-88" in page
+
+
+def test_a_margin_is_in_the_units_of_the_gain(tmp_path: Path) -> None:
+    claim = subset("skill", "coherent", "traits", "within-margin", 0.02, 2) | {"margin": 0.03}
+    folder = Synthetic(n_evals=2).write(tmp_path, subsets=[claim])
+    page = render_page("t", "", all_sections(load_study(folder, [], [])))
+    assert "mean within ±3 points" in page and '<span class="mark gain">as expected</span>' in page
 
 
 def test_unreadable_inputs_are_named(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The parts of the page that can be checked alone: outcomes, averages, numbers as text, colours."""
 
+from typing import get_args
+
 import pytest
 
+from traitrl.analysis.config import PersistenceClaim, Subset
 from traitrl.report.averages import mean_interval, over_evals, shared_evals
 from traitrl.report.blocks import Column, Table, frame_of
-from traitrl.report.claims import outcome
+from traitrl.report.claims import expected, outcome
 from traitrl.report.palette import arm_hues, family_marks, order_arms
 from traitrl.report.tables import interval, number, to_csv, to_html
 
@@ -32,6 +35,24 @@ def test_outcomes_of_expectations(
     row = {"expectation": expectation, "ci_low": low, "ci_high": high, "n_evals": n, "margin": 0.03}
     row["mean_gain"] = None if low is None or high is None else (low + high) / 2
     assert outcome(row | {"significant_gains": significant, "significant_losses": 0}) == expected
+
+
+def test_expectations_are_said_in_words() -> None:
+    assert expected({"expectation": "none-significant"}) == "no eval significant"
+    assert expected({"expectation": "within-margin", "margin": 3.0}) == "mean within ±3 points"
+    assert expected({"expectation": "equivalent", "margin": 2.5}) == "alike within ±2.5 points"
+    for name in (
+        *get_args(Subset.model_fields["expectation"].annotation),
+        *get_args(PersistenceClaim.model_fields["expectation"].annotation),
+    ):
+        assert expected({"expectation": name, "margin": 1.0}) != name
+
+
+def test_an_interval_stays_in_one_piece() -> None:
+    table = Table("t", "t", (Column("m", "M", "gain", "l", "h"),), ({"m": 1.5, "l": 1.0, "h": 2.0}, {"m": None}))
+    assert '>+1.5 <span class="ci">[+1.0, +2.0]</span></td>' in to_html(table) and ">–</td>" in to_html(table)
+    linked = to_html(Table("t", "All", table.columns, table.rows, linked=True))
+    assert "<table" not in linked and "2 rows" in linked and 'href="tables/t.csv"' in linked
 
 
 def test_means_over_evals_use_the_t_interval_and_only_shared_evals() -> None:

@@ -24,6 +24,7 @@ _SCHEMA = pa.schema(
         *[pa.field(name, pa.string(), nullable=False) for name in ("suite_id", "family", "item_id", "cluster")],
         pa.field("trait", pa.string()),
         *[pa.field(name, pa.string(), nullable=False) for name in ("split", "attack")],
+        pa.field("strength", pa.float64(), nullable=False),
         pa.field("sample", pa.int64(), nullable=False),
         pa.field("refusal", pa.bool_()),
         pa.field("score", pa.float64()),
@@ -32,7 +33,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _SPLITS = ("ood", "heldout", "capability")
-_ANSWER = ["experiment", "arm", "seed", "step", "suite_id", "item_id", "sample"]
+ANSWER = ["experiment", "arm", "seed", "step", "suite_id", "item_id", "sample"]
 _ITEM = ["experiment", "suite_id", "item_id"]
 _FIXED_PER_ITEM = ["family", "split", "cluster", "trait"]
 
@@ -83,11 +84,14 @@ def _check_rows(path: Path, table: pa.Table, mend: str) -> None:
     has_score, has_reason = (~np.asarray(table.column(name).is_null()) for name in ("score", "ungraded_reason"))
     with np.errstate(invalid="ignore"):
         in_range = ~has_score | ((score >= 0.0) & (score <= 1.0))
+    strength, clean = table.column("strength").to_numpy(), table.column("attack").to_numpy() == "none"
+    fits = np.isfinite(strength) & np.where(clean, strength == 0, strength > 0)
     rules = {
         "a score outside [0, 1] or not a number": in_range,
         "neither or both of score and ungraded_reason": has_score != has_reason,
         f"a split other than {', '.join(_SPLITS)}": np.isin(table.column("split").to_numpy(), _SPLITS),
         "a negative step": table.column("step").to_numpy() >= 0,
+        "a strength that does not fit its attack (0 without one, above 0 with one)": fits,
     }
     for fault, holds in rules.items():
         broken = np.flatnonzero(~holds)
@@ -110,8 +114,9 @@ def prepare(records: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         raise StoreError("every record is from an attack; the analysis compares arms without attack first")
     frame["trait"] = frame["trait"].fillna("")
-    frame = frame.sort_values(_ANSWER, ignore_index=True)
-    _check_across_files(frame)
+    frame = frame.sort_values(ANSWER, ignore_index=True)
+    check_answers(frame, ANSWER)
+    check_items(frame)
     item_name = frame["suite_id"] + "\x1f" + frame["item_id"]
     frame["cluster"] = pd.factorize(frame["cluster"].where(frame["cluster"] != "", "\x1f" + item_name), sort=True)[0]
     frame["item"] = pd.factorize(item_name, sort=True)[0]
@@ -123,18 +128,22 @@ def prepare(records: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _check_across_files(frame: pd.DataFrame) -> None:
-    """One record per answer, and one family, split, cluster and trait per item."""
-    twice = frame[frame.duplicated(_ANSWER, keep=False)]
+def check_answers(frame: pd.DataFrame, answer: list[str]) -> None:
+    """Raise :class:`StoreError` unless there is one record per answer: per value of the columns ``answer``."""
+    twice = frame[frame.duplicated(answer, keep=False)]
     if len(twice):
         first = twice.iloc[0]
-        same = twice[(twice[_ANSWER] == first[_ANSWER]).all(axis=1)]
-        where = ", ".join(f"{key} {first[key]}" for key in _ANSWER)
+        same = twice[(twice[answer] == first[answer]).all(axis=1)]
+        where = ", ".join(f"{key} {first[key]}" for key in answer)
         files = " and ".join(sorted(set(same.get("file", pd.Series(["the records"])))))
         judges = ", ".join(sorted(set(same["judge"])))
         raise StoreError(
             f"{len(same)} records of one answer ({where}; judges: {judges}) in {files}; pass each answer once"
         )
+
+
+def check_items(frame: pd.DataFrame) -> None:
+    """Raise :class:`StoreError` unless every item has one family, split, cluster and trait."""
     once = frame.drop_duplicates([*_ITEM, *_FIXED_PER_ITEM])
     clash = once[once.duplicated(_ITEM, keep=False)]
     if len(clash):

@@ -31,7 +31,11 @@ class Interval(NamedTuple):
     n_seeds: int
 
 
-class _Layout(NamedTuple):
+_NAN = float("nan")
+NO_INTERVAL = Interval(_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, "none", 0, 0, 0)  # nothing was measured
+
+
+class Layout(NamedTuple):
     """Cells sorted into items: ``item`` (cells,) codes, ``item_cluster`` (items,) codes, ``seed`` (cells,) codes."""
 
     item: NDArray[np.int64]
@@ -57,12 +61,16 @@ def cluster_variance(values: ArrayLike, clusters: ArrayLike) -> float:
     single scores and to paired differences alike, times the usual finite-cluster factor G/(G-1), with which it equals
     the plain s^2/n when every cluster holds one item. NaN for fewer than two clusters.
     """
-    x = np.asarray(values, dtype=float)
     codes, index = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(codes) < 2:
+    return _cluster_variance(np.asarray(values, dtype=float), index, len(codes))
+
+
+def _cluster_variance(x: NDArray[np.float64], index: NDArray[np.int64], g: int) -> float:
+    """:func:`cluster_variance` of values whose clusters are coded 0 to ``g`` - 1."""
+    if g < 2:
         return float("nan")
-    sums = np.bincount(index, x - x.mean(), len(codes))
-    return float(len(codes) / (len(codes) - 1) * np.sum(sums**2) / len(x) ** 2)
+    sums = np.bincount(index, x - x.mean(), g)
+    return float(g / (g - 1) * np.sum(sums**2) / len(x) ** 2)
 
 
 def clustered_interval(
@@ -91,17 +99,20 @@ def clustered_interval(
     the exact bound on what was not seen (Clopper-Pearson): at most a share 1 - (alpha/2)^(1/G) of clusters could lie
     anywhere in [low, high].
     """
+    if not len(np.asarray(values)):
+        return NO_INTERVAL
+    return interval_of(values, layout_of(items, clusters, seeds), alpha=alpha, low=low, high=high)
+
+
+def interval_of(values: ArrayLike, layout: Layout, *, alpha: float, low: float, high: float) -> Interval:
+    """:func:`clustered_interval` of at least one cell, for several quantities that share a layout."""
     x = np.asarray(values, dtype=float)
-    nan = float("nan")
-    if not len(x):
-        return Interval(nan, nan, nan, nan, nan, nan, "none", 0, 0, 0)
-    layout = _layout(items, clusters, seeds)
-    means = item_means(x, items)
+    means = np.bincount(layout.item, x, layout.n_items) / np.bincount(layout.item, minlength=layout.n_items)
     mean = float(means.mean())
     mean = 0.0 if abs(mean) < _NO_DIFFERENCE else mean
     sizes = (layout.n_items, layout.n_clusters, layout.n_seeds)
     if layout.n_clusters < 2:
-        return Interval(mean, nan, nan, nan, nan, nan, "none", *sizes)
+        return Interval(mean, _NAN, _NAN, _NAN, _NAN, _NAN, "none", *sizes)
     variance, df = _variance(x, means, layout)
     if variance < _NO_VARIANCE:
         unseen = 1 - (alpha / 2) ** (1 / layout.n_clusters)
@@ -120,18 +131,40 @@ def independent_interval(values: ArrayLike, *, alpha: float, low: float, high: f
     return clustered_interval(values, each, each, np.zeros_like(each), alpha=alpha, low=low, high=high)
 
 
-def _layout(items: ArrayLike, clusters: ArrayLike, seeds: ArrayLike) -> _Layout:
-    """Integer codes of the cells' items, of the items' clusters and of the cells' seeds."""
+def difference_interval(one: Interval, other: Interval, *, alpha: float, low: float, high: float) -> Interval:
+    """Mean of ``one`` minus mean of ``other``, for two groups of clusters, with a 1 - ``alpha`` interval in [low, high].
+
+    Welch's: the variances add, with Satterthwaite's degrees of freedom. What the groups share (their seeds) is counted in both,
+    so the interval is rather too wide. Without variance in either group the bounds of both are taken, and p is not known.
+    """
+    mean = one.mean - other.mean
+    sizes = (one.n_items + other.n_items, one.n_clusters + other.n_clusters, min(one.n_seeds, other.n_seeds))
+    if "none" in (one.method, other.method):
+        return Interval(mean, _NAN, _NAN, _NAN, _NAN, _NAN, "none", *sizes)
+    variances = one.se**2, other.se**2
+    variance = sum(variances)
+    if variance < _NO_VARIANCE:
+        bounds = max(low, one.ci_low - other.ci_high), min(high, one.ci_high - other.ci_low)
+        return Interval(mean, 0.0, *bounds, _NAN, _NAN, "sign", *sizes)
+    df = variance**2 / sum(part**2 / side.df for part, side in zip(variances, (one, other)))
+    se = float(np.sqrt(variance))
+    half = float(stdtrit(df, 1 - alpha / 2)) * se
+    p = min(1.0, 2 * float(stdtr(df, -abs(mean) / se)))
+    return Interval(mean, se, max(low, mean - half), min(high, mean + half), p, df, "t", *sizes)
+
+
+def layout_of(items: ArrayLike, clusters: ArrayLike, seeds: ArrayLike) -> Layout:
+    """Integer codes of the items (cells,), of the items' clusters and of the seeds (cells,) of any number of cells."""
     item_codes, first, item = np.unique(np.asarray(items), return_index=True, return_inverse=True)
     cluster_codes, item_cluster = np.unique(np.asarray(clusters)[first], return_inverse=True)
     seed_codes, seed = np.unique(np.asarray(seeds), return_inverse=True)
-    return _Layout(item, item_cluster, seed, len(item_codes), len(cluster_codes), len(seed_codes))
+    return Layout(item, item_cluster, seed, len(item_codes), len(cluster_codes), len(seed_codes))
 
 
-def _variance(x: NDArray[np.float64], means: NDArray[np.float64], layout: _Layout) -> tuple[float, float]:
+def _variance(x: NDArray[np.float64], means: NDArray[np.float64], layout: Layout) -> tuple[float, float]:
     """(variance of the mean, degrees of freedom) by the rule of :func:`clustered_interval`; at least two clusters."""
     g, s = layout.n_clusters, layout.n_seeds
-    from_clusters = cluster_variance(means, layout.item_cluster)
+    from_clusters = _cluster_variance(means, layout.item_cluster, g)
     if s < 2:
         return from_clusters, g - 1.0
     seed_means = np.bincount(layout.seed, x, s) / np.bincount(layout.seed, minlength=s)

@@ -1,4 +1,4 @@
-"""The analysis stage: record files to estimates.parquet, contrasts.parquet and summary.json."""
+"""The analysis stage: records to estimates.parquet, contrasts.parquet, summary.json and, with attacks, persistence.parquet."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from traitrl.analysis.contrasts import CONTRAST_COLUMNS, Comparison, contrast_ta
 from traitrl.analysis.covariates import read_covariates, summarise_covariates
 from traitrl.analysis.estimates import ESTIMATE_COLUMNS, estimate_table
 from traitrl.analysis.frames import prepare, read_records
+from traitrl.analysis.persistence import PERSISTENCE_COLUMNS, persistence
 from traitrl.analysis.subsets import check_subsets, summarise_subset
 from traitrl.store import write_bytes_atomic, write_json_atomic
 
 ESTIMATES, CONTRASTS, SUMMARY = "estimates.parquet", "contrasts.parquet", "summary.json"
+PERSISTENCE = "persistence.parquet"  # only in a study with attacks, as is the key "persistence" of the summary
 
 
 def run_analysis(record_files: Sequence[Path], out: Path, config: AnalysisConfig) -> dict[str, Any]:
-    """Analyse all records of ``record_files``, write the three outputs into ``out``, each atomically, and return the
-    summary.
+    """Analyse all records of ``record_files``, write the outputs into ``out``, each atomically, and return the
+    summary. Attacked records are in ``persistence.parquet`` and in the summary's ``persistence``, and nowhere else.
 
     The result depends on the set of records only, not on their order. Nothing is written unless everything succeeded.
     Raises :class:`~traitrl.core.StoreError` for malformed or contradicting records and
-    :class:`~traitrl.core.ConfigError` for a subset or covariate file that does not fit them.
+    :class:`~traitrl.core.ConfigError` for a subset, claim or covariate file that does not fit them.
     """
     records = read_records(record_files)
     answers = prepare(records)
@@ -35,7 +37,8 @@ def run_analysis(record_files: Sequence[Path], out: Path, config: AnalysisConfig
     covariates = read_covariates(Path(config.covariates)) if config.covariates else None
     estimates = estimate_table(answers, config.alpha)
     contrasts, by_seed = contrast_tables(answers, comparisons(answers, config), config.alpha)
-    summary = {
+    lasting = persistence(records, answers, config)
+    summary: dict[str, Any] = {
         "subsets": [summarise_subset(subset, contrasts, by_seed, config.alpha) for subset in config.subsets],
         "covariates": [] if covariates is None else summarise_covariates(contrasts, covariates, config),
         "ungraded": _ungraded(records),
@@ -44,6 +47,9 @@ def run_analysis(record_files: Sequence[Path], out: Path, config: AnalysisConfig
     }
     _write_table(out / ESTIMATES, estimates, ESTIMATE_COLUMNS)
     _write_table(out / CONTRASTS, contrasts, CONTRAST_COLUMNS)
+    if lasting is not None:
+        summary["persistence"] = lasting.summary
+        _write_table(out / PERSISTENCE, lasting.table, PERSISTENCE_COLUMNS)
     write_json_atomic(out / SUMMARY, summary)
     return summary
 
@@ -66,7 +72,7 @@ def _ungraded(records: pd.DataFrame) -> dict[str, int]:
 def _checks(records: pd.DataFrame, answers: pd.DataFrame, config: AnalysisConfig) -> dict[str, Any]:
     """What a careful reader asks before believing a table.
 
-    ``attacked_records`` are left out of every table here; ``items_with_several_judges`` were graded by different
+    ``attacked_records`` are left out of estimates, contrasts and subsets; ``items_with_several_judges`` were graded by different
     judges in different arms or checkpoints; ``final_steps`` shows runs that ended early; ``without_baseline`` names
     experiments that have no contrast with the baseline.
     """

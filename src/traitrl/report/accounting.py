@@ -193,7 +193,8 @@ def _found_by_checks(study: Study) -> list[str]:
     """What the analysis noticed about the records, in words; nothing when it found nothing."""
     checks, lines = study.checks, []
     if count := checks.get("attacked_records"):
-        lines.append(f"{count:,} records were made under an attack and are in none of these tables.")
+        where = "in the section on persistence and nowhere else" if study.under_attack else "in none of these tables"
+        lines.append(f"{count:,} records were made under an attack and are {where}.")
     if count := checks.get("items_with_several_judges"):
         text = "items had different judges in different arms or checkpoints: part of a gain may be the judges'."
         lines.append(f"{count:,} {text}")

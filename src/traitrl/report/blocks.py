@@ -32,7 +32,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns. ``name`` is the CSV's name; ``folded`` opens on a click; ``filterable`` has a search box."""
+    """Rows under columns. ``name`` is the CSV's name; ``folded`` opens on a click; ``filterable`` has a search box; of a
+    ``linked`` table the page shows the link to its CSV only."""
 
     name: str
     caption: str
@@ -40,6 +41,7 @@ class Table:
     rows: tuple[Row, ...]
     folded: bool = False
     filterable: bool = False
+    linked: bool = False
 
 
 @dataclass(frozen=True)

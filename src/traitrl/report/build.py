@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from traitrl.report import accounting, claims, evidence, outcomes
+from traitrl.report import accounting, claims, evidence, outcomes, persistence
 from traitrl.report.blocks import Figure, Section, Table
 from traitrl.report.load import Study, load_study
 from traitrl.report.page import render_page
@@ -28,8 +28,9 @@ def build_report(
 ) -> Path:
     """Write ``index.html``, ``figures/*.svg`` (the headline also as PNG) and ``tables/*.csv`` below ``out``.
 
-    ``analysis_dir`` holds ``estimates.parquet``, ``contrasts.parquet`` and ``summary.json``, with scores in [0, 1]; the
-    page speaks in points, 100 x score. ``training_rows`` has one mapping per training run (see :class:`TrainingRun`).
+    ``analysis_dir`` holds ``estimates.parquet``, ``contrasts.parquet`` and ``summary.json``, and ``persistence.parquet``
+    where there were attacks, with scores in [0, 1]; the page speaks in points, 100 x score. ``training_rows`` has one
+    mapping per training run (see :class:`TrainingRun`).
     ``notes`` are plain-text lines for the last section. Returns the page's path. Equal inputs give equal bytes. Raises
     :class:`StoreError` when an analysis file is missing or malformed and :class:`ConfigError` when a training row is.
     """
@@ -58,6 +59,7 @@ def all_sections(study: Study) -> list[Section]:
         outcomes.transfers(study),
         outcomes.controls(study),
         outcomes.capability(study),
+        persistence.persistence(study),
         evidence.every_eval(study),
         evidence.side_by_side(study),
         evidence.refusals(study),

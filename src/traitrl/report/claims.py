@@ -10,12 +10,23 @@ from traitrl.report.load import Study
 from traitrl.report.tables import interval, number
 
 NO_EFFECT = ("none", "within-margin", "none-significant")  # expectations that no effect is found: the controls
+_WORDS = {
+    "gain": "a gain",
+    "none": "no effect found",
+    "within-margin": "mean within ±{margin} points",
+    "none-significant": "no eval significant",
+    "report": "nothing",
+    "degrades-less": "loses less",
+    "equivalent": "alike within ±{margin} points",
+    "falls": "every arm loses",
+    "holds": "no arm loses {margin} points",
+}
 CLAIM_COLUMNS = (
     Column("title", "claim"),
     Column("arm", "arm"),
     Column("versus", "against"),
     Column("experiment", "experiment"),
-    Column("expectation", "expected"),
+    Column("expected", "expected"),
     Column("outcome", "outcome", "verdict"),
     Column("mean_gain", "mean gain, points [95%\u00a0CI]", "gain", "ci_low", "ci_high"),
     Column("n_evals", "evals", "count"),
@@ -66,12 +77,18 @@ def outcome(subset: dict[str, Any]) -> str:
     return "as expected" if holds else "not as expected"
 
 
+def expected(row: Row) -> str:
+    """The expectation of a claim in words; ``margin`` is in points."""
+    margin = f"{row.get('margin') or 0:.1f}".removesuffix(".0")
+    return _WORDS.get(str(row["expectation"]), str(row["expectation"])).format(margin=margin)
+
+
 def claim_rows(subsets: tuple[dict[str, Any], ...]) -> tuple[Row, ...]:
     """One table row per subset, with its outcome and its gain by seed."""
     rows: list[Row] = []
     for subset in subsets:
         seeds = ", ".join(number(gain, "gain") for gain in subset.get("seed_gains") or ())
-        rows.append({**subset, "seeds": seeds or "–", "outcome": outcome(subset)})
+        rows.append({**subset, "seeds": seeds or "–", "expected": expected(subset), "outcome": outcome(subset)})
     return tuple(rows)
 
 
@@ -84,11 +101,10 @@ def headline(study: Study) -> Section:
         blocks.append(
             Table(
                 "claims",
-                "Every claim stated in the study's configuration. ‘gain’ is as expected when the whole 95% interval "
-                "lies above 0; ‘none’ when the "
-                "interval contains 0; ‘within-margin’ when the mean gain is that near to 0; ‘none-significant’ when no single "
-                "eval is significant, wherever the mean lies. Intervals are over evals; significance is after "
-                "Benjamini-Hochberg.",
+                "Every claim stated in the study's configuration. ‘A gain’ is as expected when the whole 95% interval "
+                "lies above 0; ‘no effect found’ when the interval contains 0; ‘mean within’ when the mean gain is that near "
+                "to 0; ‘no eval significant’ when none is, wherever the mean lies. Intervals are over evals; "
+                "significance is after Benjamini-Hochberg.",
                 CLAIM_COLUMNS,
                 rows,
             )

@@ -121,15 +121,17 @@ def dose_response(frame: Frame, covariate: str, panels: list[str]) -> alt.FacetC
     return _styled(layers.facet(column=_header("panel", panels), spacing=28))
 
 
-def curves(frame: Frame, panels: list[str], title: str, *, signed: bool = False) -> alt.FacetChart:
-    """A line per arm over training steps with the interval at every checkpoint.
+def curves(
+    frame: Frame, panels: list[str], title: str, *, signed: bool = False, x_title: str = "training step"
+) -> alt.FacetChart:
+    """A line per arm over training steps (or doses) with the interval at every checkpoint.
 
     Columns: panel, arm, step, mean, ci_low, ci_high, and at: the step, moved a little per arm.
     """
     color = alt.Color("arm:N", scale=_arm_scale(frame["arm"]), legend=_arm_legend())
     steps = sorted({int(step) for step in frame["step"]})
     ticks = alt.Axis(values=steps) if len(steps) <= _MOST_TICKS else alt.Axis(tickCount=6)
-    x = alt.X("at:Q", title="training step", axis=ticks, scale=alt.Scale(nice=False, zero=False, padding=12))
+    x = alt.X("at:Q", title=x_title, axis=ticks, scale=alt.Scale(nice=False, zero=False, padding=12))
     base = alt.Chart().encode(x=x, color=color, tooltip=_tooltip(frame))
     axis = _zero_axis(6) if signed else alt.Axis(tickCount=6)
     y = alt.Y("mean:Q", title=title, axis=axis, scale=alt.Scale(zero=signed))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from traitrl.core import ConfigError, StoreError
 from traitrl.report.blocks import Frame, plain
 from traitrl.report.palette import order_arms
+from traitrl.report.under_attack import PERSISTENCE, UnderAttack, load_under_attack
 from traitrl.store import clear_os_errors, digest_file, read_json
 
 ESTIMATES, CONTRASTS, SUMMARY = "estimates.parquet", "contrasts.parquet", "summary.json"
@@ -103,6 +104,7 @@ class Study:
     experiments: tuple[str, ...]
     arms: tuple[str, ...]
     lead: Lead | None
+    under_attack: UnderAttack | None = None
 
     def final_estimates(self, split: str, level: str = "suite_id") -> Frame:
         """Estimates at each arm's final checkpoint."""
@@ -142,6 +144,8 @@ def load_study(analysis_dir: Path, training_rows: Iterable[Mapping[str, Any]], n
     )
     found = {*estimates["experiment"], *contrasts["experiment"], *(run.experiment for run in training)}
     named = [*(row["experiment"] for row in subsets), *sorted(found)]
+    under_attack = load_under_attack(analysis_dir, summary)
+    files = (ESTIMATES, CONTRASTS, SUMMARY, *((PERSISTENCE,) if under_attack else ()))
     study = Study(
         estimates=estimates,
         contrasts=contrasts,
@@ -150,12 +154,13 @@ def load_study(analysis_dir: Path, training_rows: Iterable[Mapping[str, Any]], n
         ungraded=dict(sorted(_flat(summary.get("ungraded", {})).items())),
         checks=dict(summary.get("checks", {})),
         records=int(summary.get("records", 0)),
-        digests={name: digest_file(analysis_dir / name) for name in (ESTIMATES, CONTRASTS, SUMMARY)},
+        digests={name: digest_file(analysis_dir / name) for name in files},
         training=training,
         notes=tuple(notes),
         experiments=tuple(dict.fromkeys(named)),
         arms=order_arms([*estimates["arm"], *contrasts["arm"], *contrasts["versus"], *(run.arm for run in training)]),
         lead=_lead(subsets, contrasts),
+        under_attack=under_attack,
     )
     return replace(
         study,
@@ -210,10 +215,10 @@ def _read_subsets(path: Path, summary: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _in_points(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary row with gains times 100 and NaN as ``None``; a Spearman correlation keeps its scale."""
+    """A summary row with gains and the margin times 100 and NaN as ``None``; a Spearman correlation keeps its scale."""
     correlation = "spearman" in row
     out = {key: plain(value) for key, value in row.items()}
-    for key in () if correlation else ("mean_gain", "ci_low", "ci_high"):
+    for key in () if correlation else ("mean_gain", "ci_low", "ci_high", "margin"):
         if out.get(key) is not None:
             out[key] = out[key] * 100
     if out.get("seed_gains"):

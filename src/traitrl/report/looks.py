@@ -10,13 +10,13 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif }
-main, header, nav { max-width: 1080px; margin: 0 auto; padding: 0 24px }
+main, header, nav { max-width: 1152px; margin: 0 auto; padding: 0 24px }
 header { padding-top: 48px }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -.01em }
 h2 { font-size: 21px; margin: 0 0 8px; padding-top: 28px; border-top: 1px solid var(--rule) }
 section { margin: 44px 0 0 }
 h3 { font-size: 15px; margin: 0 0 8px; color: #20262d }
-p { margin: 0 0 12px }
+p { margin: 0 0 12px; max-width: 1040px }
 a { color: var(--link) }
 p.lede { font-size: 18px }
 p.warning { border-left: 3px solid var(--loss); padding-left: 12px }
@@ -44,15 +44,18 @@ table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-nu
 th { position: sticky; top: 0; background: var(--card); text-align: left; vertical-align: bottom; padding: 0;
   box-shadow: inset 0 -1px var(--rule) }
 th button { all: unset; box-sizing: border-box; width: 100%; display: block; cursor: pointer;
-  padding: 7px; font-weight: 600; color: var(--muted); line-height: 1.25 }
+  padding: 7px 6px; font-weight: 600; color: var(--muted); line-height: 1.25 }
 th button:focus-visible { outline: 2px solid var(--link); outline-offset: -2px }
 th.num button, td.num { text-align: right }
 th[aria-sort=ascending] button::after { content: " ↑" }
 th[aria-sort=descending] button::after { content: " ↓" }
-td { padding: 5px 7px; vertical-align: top; white-space: nowrap }
-td:first-child { white-space: normal; min-width: 150px }
+td { padding: 5px 6px; vertical-align: top; overflow-wrap: break-word }
+td:first-child { min-width: 100px }
+td.num { white-space: nowrap }
+td.num.range { white-space: normal }
+.ci { white-space: nowrap; font-size: 11.5px }
 tbody tr:nth-child(even) { background: var(--stripe) }
-.mark { font-weight: 600; white-space: nowrap }
+.mark { font-weight: 600 }
 .mark.loss { color: var(--loss) }
 .mark.gain { color: var(--gain) }
 input[type=search] { font: inherit; font-size: 13.5px; width: 100%; max-width: 340px; padding: 6px 10px;

@@ -129,7 +129,7 @@ def _dose_figure(study: Study, covariate: str) -> Figure | None:
         Column("mean_gain", "mean gain, points [95%\u00a0CI]", "gain", "ci_low", "ci_high"),
         _EVALS,
     )
-    return Figure(f"dose-{_slug(covariate)}", f"Gain against {covariate}", caption, chart, columns, rows_of(frame))
+    return Figure(f"dose-{slug(covariate)}", f"Gain against {covariate}", caption, chart, columns, rows_of(frame))
 
 
 def _correlation(row: Row) -> str:
@@ -139,7 +139,8 @@ def _correlation(row: Row) -> str:
     return f"{value:+.2f} " + ("[no interval]" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """``text`` as part of a file name."""
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower())
 
 
@@ -153,7 +154,7 @@ def training_curves(study: Study) -> Section:
         return Section("curves", "Over training", (Prose("Only one checkpoint per arm was evaluated."),))
     columns = (_EXPERIMENT, _ARM, Column("step", "step", "count"))
     blocks: list[Block] = []
-    chart = figures.curves(_spread(study, levels), panels_of(study, levels), _LEVEL_TITLE)
+    chart = figures.curves(spread(study, levels), panels_of(study, levels), _LEVEL_TITLE)
     caption = (
         "Mean over the evals measured at every checkpoint of every arm, so each line follows the same evals; earlier "
         "checkpoints may rest on fewer items. "
@@ -176,15 +177,15 @@ def training_curves(study: Study) -> Section:
         "difference",
     )
     if not gains.empty and gains["step"].nunique() > 1:
-        chart = figures.curves(_spread(study, gains), panels_of(study, gains), _GAIN_TITLE, signed=True)
+        chart = figures.curves(spread(study, gains), panels_of(study, gains), _GAIN_TITLE, signed=True)
         caption = f"The same, as the paired gain over {study.baseline} at the same step, with 95% intervals over evals."
         title = f"Gain over {study.baseline} at the same step"
         blocks.append(Figure("curves-gain", title, caption, chart, (*columns, *GAIN_COLUMNS[2:]), rows_of(gains)))
     return Section("curves", "Over training", tuple(blocks))
 
 
-def _spread(study: Study, frame: Frame) -> Frame:
-    """Add ``panel`` and ``at``: the step moved sideways per arm by about 1% of the range."""
+def spread(study: Study, frame: Frame) -> Frame:
+    """Add ``panel`` (the experiment) and ``at``: the step moved sideways per arm by about 1% of the range."""
     arms = _arms_in(study, frame)
     unit = float(frame["step"].max()) * 0.012 / max(1, len(arms) - 1) * 2
     shift = frame["arm"].map({arm: (index - (len(arms) - 1) / 2) * unit for index, arm in enumerate(arms)})

@@ -82,6 +82,8 @@ def to_html(table: Table) -> str:
     caption, name, count = escape(table.caption), escape(table.name), len(table.rows)
     if not count:
         return f'<p class="note">{caption}: no rows.</p>'
+    if table.linked:
+        return f'<p class="links">{caption}: {count:,} rows · <a href="tables/{name}.csv">CSV</a></p>'
     heads = "".join(_html_head(column) for column in table.columns)
     body = "\n".join(_html_row(row, table.columns) for row in table.rows)
     html = (
@@ -102,7 +104,15 @@ def _html_head(column: Column) -> str:
 
 
 def _css(column: Column) -> str:
-    return "" if column.kind in _WORDS else ' class="num"'
+    if column.kind in _WORDS:
+        return ""
+    return ' class="num range"' if column.low else ' class="num"'
+
+
+def _shown(text: str, column: Column) -> str:
+    """The cell's text as HTML; an interval may move to the next line, but in one piece."""
+    value, bracket, rest = text.partition(" [") if column.low else (text, "", "")
+    return escape(value) + (f' <span class="ci">[{escape(rest)}</span>' if bracket else "")
 
 
 def _html_row(row: Row, columns: tuple[Column, ...]) -> str:
@@ -112,6 +122,6 @@ def _html_row(row: Row, columns: tuple[Column, ...]) -> str:
         text, value = cell(row, column), row.get(column.key)
         sort = "" if column.kind in _WORDS else f' data-value="{_raw(value)}"'
         mark = _VERDICT_CLASS.get(text) if column.kind == "verdict" else None
-        shown = f'<span class="mark {mark}">{escape(text)}</span>' if mark else escape(text)
+        shown = f'<span class="mark {mark}">{escape(text)}</span>' if mark else _shown(text, column)
         cells.append(f"<td{_css(column)}{sort}>{shown}</td>")
     return f"<tr>{''.join(cells)}</tr>"
