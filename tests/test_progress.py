@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from traitrl.study.progress import StudyProgress, win_table
+from traitrl.study.progress import StudyProgress, attack_table, win_table
 
 EVENTS = [
     {"kind": "plan", "runs": ["coherent / prior / seed 0", "coherent / traits / seed 0"]},
@@ -45,3 +45,15 @@ def test_the_win_table_says_when_nothing_was_measured() -> None:
     out = io.StringIO()
     Console(file=out, width=120).print(win_table({"subsets": [row, measured]}))
     assert "no data" in out.getvalue() and "+12.3 [+1.0, +20.0]" in out.getvalue() and "2 of 3" in out.getvalue()
+
+
+def test_claims_about_attacks_are_printed_with_their_outcome_and_nothing_without_them() -> None:
+    assert attack_table({"subsets": []}) is None
+    row = {"title": "Bad persona", "expectation": "degrades-less", "outcome": "not as expected"}
+    measured = {**row, "difference": -0.061, "difference_low": -0.141, "difference_high": 0.02}
+    silent = {**row, "outcome": "no verdict", "difference": None, "difference_low": None, "difference_high": None}
+    out = io.StringIO()
+    Console(file=out, width=120).print(attack_table({"persistence": {"claims": [measured, silent]}}))
+    assert (
+        "-6.1 [-14.1, +2.0]" in out.getvalue() and "not as expected" in out.getvalue() and "no data" in out.getvalue()
+    )

@@ -97,7 +97,11 @@ def headline(study: Study) -> Section:
     blocks: list[Block] = []
     rows = claim_rows(study.subsets)
     if rows:
-        blocks += [Prose(_sentence(rows[0]), "lede"), Tiles(_tiles(rows)), _seed_warning(study)]
+        blocks += [
+            Prose(_sentence(rows[0]), "lede"),
+            Tiles(_tiles(rows, _attack_outcomes(study))),
+            _seed_warning(study),
+        ]
         blocks.append(
             Table(
                 "claims",
@@ -193,10 +197,18 @@ def _remarks(subsets: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _tiles(rows: tuple[Row, ...]) -> tuple[tuple[str, str], ...]:
+def _attack_outcomes(study: Study) -> list[str]:
+    """Outcomes of the claims about attacks, which stand in the section on persistence."""
+    claims = study.under_attack.lists.get("claims", ()) if study.under_attack else ()
+    return [str(claim["outcome"]) for claim in claims]
+
+
+def _tiles(rows: tuple[Row, ...], others: list[str]) -> tuple[tuple[str, str], ...]:
+    """Four numbers; ``others`` are outcomes of claims elsewhere on the page, counted like those of ``rows``."""
     first = rows[0]
-    judged = [row for row in rows if row["outcome"] in ("as expected", "not as expected")]
-    held = sum(row["outcome"] == "as expected" for row in judged)
+    outcomes = [str(row["outcome"]) for row in rows] + others
+    judged = [outcome for outcome in outcomes if outcome in ("as expected", "not as expected")]
+    held = sum(outcome == "as expected" for outcome in judged)
     return (
         (
             number(first["mean_gain"], "gain"),

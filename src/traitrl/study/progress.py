@@ -107,3 +107,22 @@ def win_table(summary: dict[str, Any]) -> Table:
         table.add_row(row["title"], row["expectation"], f"{row['ahead']} of {row['n_evals']}", gain, stars)
     table.caption = "* significant at a false discovery rate of 5% (Benjamini-Hochberg) within the claim"
     return table
+
+
+def attack_table(summary: dict[str, Any]) -> Table | None:
+    """The study's claims about attacks, None where it makes none. Differences are in points: above 0 the arm loses less."""
+    claims = summary.get("persistence", {}).get("claims", ())
+    if not claims:
+        return None
+    table = Table(title="Under attack: loss of the compared arm minus loss of the arm", title_justify="left")
+    for name in ("claim", "expected", "outcome"):
+        table.add_column(name)
+    table.add_column("difference", justify="right")
+    for row in claims:
+        shown = "no data"
+        if row["difference"] is not None:
+            ends = (row["difference_low"], row["difference_high"])
+            low, high = (f"{100 * end:+.1f}" if end is not None else "?" for end in ends)
+            shown = f"{100 * row['difference']:+.1f} [{low}, {high}]"
+        table.add_row(row["title"], row["expectation"], row["outcome"], shown)
+    return table

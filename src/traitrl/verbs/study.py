@@ -59,12 +59,15 @@ def study_run(args: argparse.Namespace) -> int:
 
     from traitrl.store import read_json
     from traitrl.study.path import run_study
-    from traitrl.study.progress import StudyProgress, win_table
+    from traitrl.study.progress import StudyProgress, attack_table, win_table
 
     with StudyProgress() as progress:
         page = run_study(study, args.out.resolve(), progress.on_event, overlays=args.catalog, force=args.force)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(win_table(read_json(args.out / "5-analysis" / "summary.json")))
+    summary = read_json(args.out / "5-analysis" / "summary.json")
+    console.print(win_table(summary))
+    if attacks := attack_table(summary):
+        console.print(attacks)
     print(f"report: {page}")
     return 0
 
