@@ -14,13 +14,17 @@ from test_engine import CONFIG, job
 from traitrl.core import ConfigError
 from traitrl.pocket.world import PRIORS_DIR, PocketSize, write_world
 from traitrl.store import read_json, read_jsonl
-from traitrl.study.judges import JudgeChoice, check_judge, make_judge
+from traitrl.study.judges import JudgeChoice, check_judge, close_judges, make_judge
 from traitrl.training.ledger import LedgerFile
 from traitrl.training.run import run_training
 from traitrl.training.watch import WatchRow
 from unruly_server import Unruly, serve
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("error:Unclosed:ResourceWarning"),  # a worker lets go of what it opened
+]
 
 
 def by_length(payload: dict) -> str:
@@ -66,6 +70,7 @@ def test_a_model_judge_trains_and_is_watched(tmp_path: Path, monkeypatch: pytest
         watch = make_judge(JudgeChoice(), (), tmp_path / "answers.sqlite")
         one = job(world, "traits", tmp_path / "run", config).model_copy(update={"judge": choice.identity(())})
         run_training(one, judge, lambda step, steps: None, watch_scorer=watch)
+        close_judges(judge, watch)
     rows = LedgerFile(one.out / "ledger.jsonl").read()
     assert len(rows) == config.prompt_slots * config.replies_per_prompt
     graded = [row for row in rows if row.score is not None]

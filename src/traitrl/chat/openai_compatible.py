@@ -109,10 +109,15 @@ class OpenAICompatible:
         raise ChatError(failure.cause, attempt, failure.detail) from None
 
     async def aclose(self) -> None:
-        """See :class:`traitrl.chat.ChatModel`."""
-        if self._session is not None and self._loop is asyncio.get_running_loop():
-            await self._session.close()
-        self._session = None
+        """See :class:`traitrl.chat.ChatModel`. Closes the session on the loop it was opened on, which may be a trainer's."""
+        session, loop = self._session, self._loop
+        self._session = self._loop = None
+        if session is None or session.closed or loop is None or loop.is_closed():
+            return
+        if loop is asyncio.get_running_loop():
+            await session.close()
+        elif loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
 
     def _payload(self, request: ChatRequest) -> dict[str, Any]:
         endpoint = self._endpoint
@@ -178,6 +183,8 @@ class OpenAICompatible:
 
         loop = asyncio.get_running_loop()
         if self._session is None or self._session.closed or self._loop is not loop:
+            if self._session is not None and self._loop is not None and self._loop.is_running():
+                asyncio.run_coroutine_threadsafe(self._session.close(), self._loop)
             headers = {"Content-Type": "application/json"}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"

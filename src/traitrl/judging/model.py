@@ -49,6 +49,10 @@ class ModelScorer:
         """The model behind it, with its usage."""
         return self._model
 
+    async def aclose(self) -> None:
+        """Release the model's connections and files."""
+        await self._model.aclose()
+
     async def score(self, row: Judged, reply: str) -> Grade:
         """See :class:`traitrl.judging.Scorer`."""
         grade = await self._grade(row, reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -104,3 +105,10 @@ def make_judge(choice: JudgeChoice, overlays: Sequence[Path], cache: Path) -> Sc
         return RuleScorer()
     model = OpenAICompatible(choice.endpoint())
     return ModelScorer(load_judge(choice.name, overlays), Cached(model, cache) if choice.cache else model)
+
+
+def close_judges(*scorers: Scorer | None) -> None:
+    """Release what the judges of a worker hold open. Not to be called from within an event loop."""
+    for scorer in scorers:
+        if isinstance(scorer, ModelScorer):
+            asyncio.run(scorer.aclose())

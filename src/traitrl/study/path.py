@@ -18,7 +18,7 @@ from traitrl.persistence.run import Missing, PersistJob, check_apart, persist
 from traitrl.scenarios import freeze_scenarios
 from traitrl.store import Claim, StageFolder, digest_file, exclusive, read_json, read_manifest
 from traitrl.study.config import Experiment, StudyConfig
-from traitrl.study.judges import Judges, study_judges
+from traitrl.study.judges import Judges, close_judges, study_judges
 from traitrl.study.persisting import attack_facts, plan_persistence, prompt_attacks, write_missing
 from traitrl.training.launch.local import Report, run_jobs
 from traitrl.training.run import TrainingJob, run_training
@@ -219,6 +219,7 @@ def execute_run(run: Run, report: Report) -> tuple[Missing, ...]:
     missing: tuple[Missing, ...] = ()
     if run.persistence is not None:
         missing = persist(run.persistence.on(*finished.checkpoints[-1]), eval_judge, tell, force=run.force)
+    close_judges(judge, eval_judge, watch)
     report({"kind": "finished", "run": run.label})
     return missing
 
