@@ -10,7 +10,8 @@ OUT ?= runs/pocket$(if $(filter-out 1,$(SEEDS)),-$(SEEDS)-seeds)
 TORCH_INDEX ?=
 BIN := .venv/bin
 # Two processes. A file stays in one, since its tests share small studies; files go out in the order of tests/conftest.py.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Compiled files are kept, whatever the environment says: tests start many processes, and each would compile the house anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup study test quick lint style types fast all-tests browser bench clean
 

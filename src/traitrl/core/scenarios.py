@@ -49,8 +49,8 @@ class _Judged(Frozen):
         return self
 
     def as_rubric(self) -> Rubric:
-        """The criteria as one rubric."""
-        return Rubric(criteria=self.rubric)
+        """The criteria as one rubric; they were checked when the row was made."""
+        return Rubric.model_construct(criteria=self.rubric)
 
 
 class Scenario(_Judged):

@@ -16,10 +16,11 @@ from inspect_ai.scorer import Scorer as InspectScorer
 from inspect_ai.scorer import scorer as inspect_scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from traitrl.core import EvalItem, Messages, Transform, unchanged
+from traitrl.core import EvalItem, Grade, Messages, Transform, unchanged
 from traitrl.evals.provider import ITEM_ORDER
 from traitrl.judging import Scorer
 
+Graded = dict[str, tuple[str, Grade]]  # item id -> the reply and its grade
 _MESSAGE = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
@@ -45,9 +46,10 @@ def reply_once() -> Solver:
     return solve
 
 
-def rubric_scorer(judge: Scorer, items: dict[str, EvalItem]) -> InspectScorer:
+def rubric_scorer(judge: Scorer, items: dict[str, EvalItem], graded: Graded) -> InspectScorer:
     """Grades each reply with the item's rubric. Verdicts, and why a reply is *ungraded*, stay in the score's metadata.
 
+    Replies and grades are added to ``graded`` too: reading them back from the log costs an eighth of the time.
     Judge and items reach the scorer by closure: Inspect copies a scorer's arguments into the log of every single sample.
     """
 
@@ -55,7 +57,9 @@ def rubric_scorer(judge: Scorer, items: dict[str, EvalItem]) -> InspectScorer:
     def by_rubric() -> InspectScorer:
         async def score(state: TaskState, target: Target) -> Score:
             reply = state.output.completion
-            grade = await judge.score(items[str(state.sample_id)], reply)
+            id_ = str(state.sample_id)
+            grade = await judge.score(items[id_], reply)
+            graded[id_] = (reply, grade)
             notes = {"verdicts": [verdict.model_dump() for verdict in grade.verdicts], "judge": judge.name}
             if grade.score is None:
                 why = grade.ungraded_reason
@@ -71,11 +75,12 @@ def items_task(
     name: str,
     items: Sequence[EvalItem],
     judge: Scorer,
+    graded: Graded,
     attack: Transform = unchanged,
     *,
     judge_sees_attack: bool = False,
 ) -> Task:
-    """The items as one Inspect task. The model is asked the conversations that ``attack`` makes of them.
+    """The items as one Inspect task; ``graded`` fills as it runs. The model is asked what ``attack`` makes of the conversations.
 
     The judge is given the items themselves: neither the attack nor what was attacked is known to it. With
     ``judge_sees_attack`` it is given what the model was asked.
@@ -86,6 +91,6 @@ def items_task(
     return Task(
         dataset=MemoryDataset(samples, name=name),
         solver=reply_once(),
-        scorer=rubric_scorer(judge, {item.id: item for item in judged}),
+        scorer=rubric_scorer(judge, {item.id: item for item in judged}, graded),
         name=name,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -24,8 +25,11 @@ from traitrl.core import (
     count_grades,
 )
 from traitrl.judging import Limited, RefusalRule, Scorer
-from traitrl.store import Claim, StageFolder, clear_os_errors, digest_file, read_jsonl
+from traitrl.store import Claim, Row, StageFolder, clear_os_errors, digest_file, read_jsonl
 from traitrl.weights import check_weights
+
+if TYPE_CHECKING:
+    from traitrl.evals.items import Graded
 
 RECORDS = "records.parquet"
 _ADVICE = (
@@ -101,6 +105,12 @@ class EvalJob(Frozen):
         return Claim(stage="evals", config=settings, inputs=inputs)
 
 
+@lru_cache(maxsize=4)
+def _rows_of(path: Path, digest: str, kind: type[Row]) -> tuple[Row, ...]:
+    """The rows of a file with this digest, read once: a worker asks the same items of every checkpoint."""
+    return tuple(read_jsonl(path, kind))
+
+
 def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
     """(split, family, item) of everything the job asks, in file order, at most ``limit`` of each row.
 
@@ -109,7 +119,7 @@ def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
     """
     splits: dict[str, tuple[Split, str]] = {spec.id: ("ood", spec.family) for spec in job.suite}
     splits |= {spec.id: ("capability", spec.family) for spec in job.capability}
-    items = read_jsonl(job.items, EvalItem)
+    items = _rows_of(job.items, digest_file(job.items), EvalItem)
     missing = sorted(set(splits) - {item.suite_id for item in items})
     if missing:
         raise EvalError(
@@ -119,7 +129,7 @@ def load_items(job: EvalJob) -> list[tuple[Split, str, EvalItem]]:
     if job.heldout:
         held = [
             row
-            for row in read_jsonl(job.heldout, Scenario)
+            for row in _rows_of(job.heldout, digest_file(job.heldout), Scenario)
             if row.split == "heldout" and row.trait in job.heldout_traits
         ]
         rows.extend(("heldout", "trait", heldout_item(row)) for row in held)
@@ -157,14 +167,11 @@ def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None]
     started = time.monotonic()
     rows = load_items(job)
     limited = Limited(judge, job.config.max_ungraded_share, len(rows), _ADVICE)
-    log = _run_inspect(job, [item for _, _, item in rows], limited, lambda done: on_answer(done, len(rows)))
-    records = _records(job, rows, log, judge.name)
+    graded: Graded = {}
+    tokens = _run_inspect(job, [item for _, _, item in rows], limited, graded, lambda done: on_answer(done, len(rows)))
+    records = _records(job, rows, graded, judge.name)
     grades = count_grades(records)
-    if grades != limited.count:
-        raise EvalError(f"{job.out}: the judge gave other grades than the log holds; keep the log and report this")
     write_records(job.out / RECORDS, records)
-    usage = [sample.model_usage for sample in log.samples or []]
-    tokens = sum(model.total_tokens for sample in usage for model in sample.values())
     folder.finish(
         [RECORDS],
         seeds=(job.seed,),
@@ -176,8 +183,10 @@ def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None]
     return job.out / RECORDS
 
 
-def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Limited, on_batch: Callable[[int], None]) -> Any:
-    """One Inspect eval over all items; the .eval log stays in the folder."""
+def _run_inspect(
+    job: EvalJob, items: Sequence[EvalItem], judge: Limited, graded: Graded, on_batch: Callable[[int], None]
+) -> int:
+    """One Inspect eval over all items, into ``graded``; the .eval log stays in the folder. Returns the tokens it took."""
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import GenerateConfig, get_model
 
@@ -203,13 +212,15 @@ def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Limited, on_bat
         stale.unlink(missing_ok=True)
     with clear_os_errors(job.out, "write logs in"), rare_collections():
         (log,) = inspect_eval(
-            items_task("items", items, judge, attack_transform(job.prefix), judge_sees_attack=job.judge_sees_attack),
+            items_task(
+                "items", items, judge, graded, attack_transform(job.prefix), judge_sees_attack=job.judge_sees_attack
+            ),
             model=model,
             log_dir=str(job.out),
             log_format="eval",
             display="none",
             log_realtime=False,
-            log_buffer=10_000,
+            log_buffer=100,  # each new sample is compared with all of them: 10,000 took 5% longer
             log_model_api=False,
             score_display=False,
             max_samples=len(items),
@@ -224,18 +235,18 @@ def _run_inspect(job: EvalJob, items: Sequence[EvalItem], judge: Limited, on_bat
     if log.status != "success" or answered != len(items):
         reason = log.error.message if log.error else f"{answered} of {len(items)} items were answered"
         raise EvalError(f"evaluation of {cell} failed: {reason}; see {job.out}")
-    return log
+    logged = log.results.scores[0] if log.results else None
+    if logged is None or (logged.scored_samples, logged.unscored_samples) != (judge.count.graded, judge.count.ungraded):
+        raise EvalError(f"{job.out}: the judge gave other grades than the log holds; keep the log and report this")
+    return sum(model.total_tokens for model in log.stats.model_usage.values())
 
 
-def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], log: Any, judge: str) -> list[Record]:
+def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], graded: Graded, judge: str) -> list[Record]:
     """One record per item, in the items' order. A rubric's score is aligned as it stands: its points carry the sign."""
     refusals = RefusalRule(job.refusal_phrases)
-    samples = {str(sample.id): sample for sample in log.samples}
     records: list[Record] = []
     for split, family, item in rows:
-        score = samples[item.id].scores["rubric"]
-        unscored = score.reason is not None
-        value = None if unscored else float(score.value)
+        reply, grade = graded[item.id]
         records.append(
             Record(
                 experiment=job.experiment,
@@ -252,11 +263,11 @@ def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], log: Any
                 split=split,
                 attack=job.attack,
                 strength=job.strength,
-                refusal=refusals.is_refusal(score.answer or ""),
-                score=value,
-                ungraded_reason=(score.explanation or "unknown: no reason given") if unscored else None,
+                refusal=refusals.is_refusal(reply),
+                score=grade.score,
+                ungraded_reason=grade.ungraded_reason,
                 judge=judge,
-                reply=score.answer or "",
+                reply=reply,
             )
         )
     return records
