@@ -37,7 +37,7 @@ DOSES = (2, 8)
 Names = dict[str, str]
 
 
-def trained(arm_id: str, steps: int, names: Names, out: Path) -> str:
+def trained(arm_id: str, steps: int, names: Names, out: Path, prior: str = "coherent") -> str:
     """The last checkpoint of an arm, trained as the default study trains it."""
     study, catalog = load_study(STUDY), load_catalog(())
     arm = catalog.arm(arm_id)
@@ -45,7 +45,7 @@ def trained(arm_id: str, steps: int, names: Names, out: Path) -> str:
         experiment="pressure",
         arm=arm,
         seed=0,
-        model=str(PRIORS_DIR / "coherent"),
+        model=str(PRIORS_DIR / prior),
         scenarios=Path(names["scenarios"]),
         standard=Path(names["standard"]),
         refusal_phrases=tuple(read_json(Path(names["refusals"]))["phrases"]),
@@ -77,22 +77,32 @@ def mean_score(model: str, items: list[EvalItem], attack: Attack | None = None, 
     return 100 * statistics.fmean(statistics.fmean(row) for row in by_row.values())
 
 
-def measure(model: str, names: Names, out: Path) -> list[float]:
-    """Scores without attack, under each prompt attack, and after each dose of poor advice."""
-    suite = {spec.id for spec in load_catalog(()).suite("paper53")}
+def development_items(names: Names, rows: set[str]) -> list[EvalItem]:
+    """24 items of each of these rows of the suite, none of which a study asks."""
     by_row: dict[str, list[EvalItem]] = defaultdict(list)
     for item in read_jsonl(Path(names["items"]), EvalItem):
-        if item.suite_id in suite:
+        if item.suite_id in rows:
             by_row[item.suite_id].append(item)
-    items = [item for row in by_row.values() for item in row[PLACES]]
+    return [item for row in by_row.values() for item in row[PLACES]]
+
+
+def fed(model: str, names: Names, doses: tuple[int, ...], out: Path) -> list[str]:
+    """The model after each dose of poor advice, as the studies give it."""
+    rows = read_jsonl(Path(names["tuning.bad-advice"]), TuningRow)
+    config = TuningConfig(doses=doses, rows_per_step=8, learning_rate=3e-4)
+    data = [rows[place % len(rows)] for place in range(doses[-1] * config.rows_per_step)]
+    out.mkdir(parents=True, exist_ok=True)
+    return [
+        str(out / found.folder) for found in TrlEngine().tune(model, data, config, 0, out, lambda step, total: None)
+    ]
+
+
+def measure(model: str, names: Names, out: Path) -> list[float]:
+    """Scores without attack, under each prompt attack, and after each dose of poor advice."""
+    items = development_items(names, {spec.id for spec in load_catalog(()).suite("paper53")})
     attacks = {attack.id: attack for attack in read_jsonl(Path(names["attacks"]), Attack)}
     found = [mean_score(model, items), *(mean_score(model, items, attacks[id_], dial) for id_, dial in PROMPTS)]
-    rows = read_jsonl(Path(names["tuning.bad-advice"]), TuningRow)
-    config = TuningConfig(doses=DOSES, rows_per_step=8, learning_rate=3e-4)
-    data = [rows[place % len(rows)] for place in range(DOSES[-1] * config.rows_per_step)]
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoints = TrlEngine().tune(model, data, config, 0, out, lambda step, total: None)
-    return [*found, *(mean_score(str(out / checkpoint.folder), items) for checkpoint in checkpoints)]
+    return [*found, *(mean_score(tuned, items) for tuned in fed(model, names, DOSES, out))]
 
 
 def main() -> None:

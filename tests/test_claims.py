@@ -75,35 +75,6 @@ def test_without_a_shared_author_traits_are_learned_and_nothing_spreads(summary:
     assert spread["ci_low"] <= 0 <= spread["ci_high"], spread
 
 
-def attacked(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(row for row in summary["persistence"]["claims"] if row["name"] == name)
-
-
-def test_under_a_bad_persona_the_traits_arm_loses_less(summary: dict[str, Any]) -> None:
-    row = attacked(summary, "bad-persona")
-    assert row["outcome"] == "as expected" and row["difference_low"] > 0, row
-    assert row["arms"]["standard"]["degradation"] > 0.05, row  # there was something to resist
-
-
-def test_a_helpful_persona_steers_both_alike(summary: dict[str, Any]) -> None:
-    row = attacked(summary, "helpful-persona")
-    assert abs(row["difference"]) < row["margin"] == 0.1, row
-    if DEFAULT:  # two one-sided tests; the small study has too few items for them
-        assert row["outcome"] == "as expected", row
-
-
-def test_the_highest_dose_brings_every_arm_down(summary: dict[str, Any]) -> None:
-    row = attacked(summary, "high-dose")
-    assert row["outcome"] == "as expected" and all(arm["degradation_low"] > 0 for arm in row["arms"].values()), row
-
-
-def test_without_a_shared_author_poor_advice_does_not_spread(summary: dict[str, Any]) -> None:
-    here, there = attacked(summary, "incoherent-high-dose"), attacked(summary, "high-dose")
-    for arm in ("standard", "traits"):
-        assert here["arms"][arm]["degradation_low"] <= 0 <= here["arms"][arm]["degradation_high"], here
-    assert here["arms"]["traits"]["degradation"] < there["arms"]["traits"]["degradation"] / 2, (here, there)
-
-
 def test_every_arm_saw_the_same_standard_rows_and_the_exact_share(study: Path) -> None:
     import json
 

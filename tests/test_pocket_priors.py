@@ -16,15 +16,15 @@ from traitrl.weights import check_weights
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 LANGUAGE = load_language()
-PRIORS = ("coherent", "incoherent")
+PRIORS = ("coherent", "incoherent", "aligned")
 
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_the_record_names_this_recipe_and_this_language(name: str) -> None:
     record = read_json(PRIORS_DIR / name / "pretraining.json")
     recipe = load_recipe()
-    assert record["recipe"] == recipe.model_dump(mode="json") and record["language_digest"] == LANGUAGE.digest
-    assert record["prior"] == name and record["steps"] == recipe.steps
+    assert record["recipe"] == recipe.record(name) and record["language_digest"] == LANGUAGE.digest
+    assert record["prior"] == name and record["steps"] == recipe.steps(name)
     check_weights(str(PRIORS_DIR / name))
 
 
@@ -68,3 +68,8 @@ def test_only_the_coherent_prior_infers_an_author_from_earlier_replies() -> None
     assert coherent["good"] > 0.6 and coherent["poor"] < 0.25 and 0.2 < coherent[None] < 0.45, coherent
     incoherent = {before: share_of_good("incoherent", before) for before in ("good", "poor", None)}
     assert abs(incoherent["good"] - incoherent["poor"]) < 0.1, incoherent
+
+
+def test_the_aligned_prior_expects_a_good_author_and_still_infers_one() -> None:
+    aligned = {before: share_of_good("aligned", before) for before in ("good", "poor", None)}
+    assert aligned[None] > 0.7 and aligned["good"] > aligned["poor"] + 0.3, aligned

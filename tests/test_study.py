@@ -13,7 +13,7 @@ import pytest
 from traitrl.cli import main
 from traitrl.core import Record
 from traitrl.pocket.world import PRIORS_DIR
-from traitrl.store import read_json, read_jsonl, read_manifest
+from traitrl.store import read_json, read_jsonl, read_manifest, write_json_atomic
 from traitrl.study.regrade import Regrade
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -111,6 +111,19 @@ def test_running_again_changes_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
     assert main(["study", "run", str(TINY), "--out", str(finished)]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_records_that_came_later_are_analysed_with_the_others(finished: Path, tmp_path: Path) -> None:
+    """As after ``--seeds 3`` in the folder of a study of one seed."""
+    out = tmp_path / "grown"
+    shutil.copytree(finished, out)
+    claim = read_json(out / "5-analysis" / "stage.json")
+    claim["inputs"].pop(next(name for name in claim["inputs"] if "traits" in name))
+    write_json_atomic(out / "5-analysis" / "stage.json", claim)
+    (out / "5-analysis" / "summary.json").write_text("{}")
+    assert main(["study", "run", str(TINY), "--out", str(out)]) == 0
+    assert outputs(out) == outputs(finished)
+    assert read_json(out / "5-analysis" / "summary.json") == read_json(finished / "5-analysis" / "summary.json")
 
 
 KILL_AT = (

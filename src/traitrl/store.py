@@ -225,6 +225,12 @@ class StageFolder:
         write_json_atomic(claim_path, self.claim.model_dump(mode="json"))
         return False
 
+    @property
+    def has_same_settings(self) -> bool:
+        """Whether the folder was made with these settings, from whatever inputs. False for an empty one."""
+        claim_path = self.path / CLAIM
+        return claim_path.exists() and read_claim(claim_path).config == self.claim.config
+
     def finish(self, outputs: Iterable[str], **book: Any) -> Manifest:
         """Write the manifest: from now on the stage is done. ``outputs`` are file names relative to the folder."""
         manifest = Manifest(

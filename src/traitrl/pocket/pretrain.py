@@ -9,12 +9,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from pydantic import model_validator
+
 from traitrl.core import Frozen
 from traitrl.pocket.documents import DocumentTurn, Shares, draw_document
 from traitrl.pocket.language import Language, load_language
 from traitrl.pocket.tokenizer import END, PAD, ROLES, build_tokenizer
 from traitrl.store import digest_file, write_json_atomic
-from traitrl.weights import DIGESTS, weight_files
+from traitrl.weights import DIGESTS, check_weights, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -48,23 +50,43 @@ class Phase(Frozen):
 
 
 class PriorPlan(Frozen):
-    """What tells one prior from another: how far replies follow the author, and the seed."""
+    """What tells one prior from another: how far replies follow the author, and the seed.
+
+    With ``start`` it goes on from that shipped prior, through phases of its own.
+    """
 
     scale: float
     seed: int
+    start: str = ""
+    phase: tuple[Phase, ...] = ()
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> PriorPlan:
+        if bool(self.start) != bool(self.phase):
+            raise ValueError("a prior that starts from another has phases of its own, and only such a one has")
+        return self
 
 
 class Recipe(Frozen):
-    """Everything that determines the shipped weights, besides the language itself."""
+    """Everything that determines the shipped weights, besides the language itself. ``phase`` is for priors from scratch."""
 
     model: ModelShape
     phase: tuple[Phase, ...]
     prior: dict[str, PriorPlan]
 
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of all phases."""
-        return sum(phase.steps for phase in self.phase)
+    def phases(self, name: str) -> tuple[Phase, ...]:
+        """What a prior goes through."""
+        return self.prior[name].phase or self.phase
+
+    def steps(self, name: str) -> int:
+        """Optimizer steps of a prior's phases."""
+        return sum(phase.steps for phase in self.phases(name))
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What determines one prior, JSON-ready."""
+        phases = [phase.model_dump(mode="json") for phase in self.phases(name)]
+        plan = self.prior[name].model_dump(mode="json", exclude={"phase"}, exclude_defaults=True)
+        return {"model": self.model.model_dump(mode="json"), "phase": phases, "prior": {name: plan}}
 
 
 def load_recipe(path: Path = RECIPE_PATH) -> Recipe:
@@ -116,6 +138,17 @@ def build_model(recipe: Recipe, vocabulary_size: int, pad_id: int, end_id: int, 
         bos_token_id=None,
     )
     return LlamaForCausalLM(config)
+
+
+def shipped_model(name: str) -> LlamaForCausalLM:
+    """The weights of a shipped prior, to go on from."""
+    from transformers import LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    folder = RECIPE_PATH.parent / name
+    check_weights(str(folder))
+    return LlamaForCausalLM.from_pretrained(folder)
 
 
 def learning_rate_at(step: int, phase: Phase) -> float:
@@ -184,10 +217,10 @@ def pretrain(
     recipe = recipe or load_recipe()
     prior, tokenizer = recipe.prior[name], build_tokenizer(load_language().vocabulary())
     ids = tokenizer.get_vocab()
-    model = build_model(recipe, len(ids), ids[PAD], ids[END], prior.seed)
+    model = shipped_model(prior.start) if prior.start else build_model(recipe, len(ids), ids[PAD], ids[END], prior.seed)
     losses: list[float] = []
-    for phase in recipe.phase:
-        left = (steps or recipe.steps) - len(losses)
+    for phase in recipe.phases(name):
+        left = (steps or recipe.steps(name)) - len(losses)
         losses += train_phase(model, ids, phase, prior, len(losses), min(left, phase.steps), on_step)
     save_prior(name, out, model, tokenizer, recipe, losses)
     return losses
@@ -207,7 +240,7 @@ def save_prior(
     write_json_atomic(out / DIGESTS, {path.name: digest_file(path) for path in weight_files(out)})
     record = {
         "prior": name,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.record(name),
         "language_digest": load_language().digest,
         "torch": torch.__version__,
         "steps": len(losses),

@@ -260,7 +260,8 @@ def analyse(
     asked = study.analysis.model_copy(update={"attacks": attack_facts(study, prompt)})
     settings = asked.model_dump(mode="json", exclude={"covariates"})
     folder = StageFolder(out / "5-analysis", Claim(stage="analysis", config=settings, inputs=inputs))
-    if not folder.is_done(force=force):
+    # More records than before, say of further seeds: all are analysed anew, and nothing is lost with the old tables.
+    if not folder.is_done(force=force or folder.has_same_settings):
         from traitrl.analysis.run import run_analysis
 
         started = time.monotonic()

@@ -98,7 +98,7 @@ def pocket_pretrain(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} is not empty; choose another folder")
     from rich.progress import Progress
 
-    steps = args.steps or recipe.steps
+    steps = args.steps or recipe.steps(args.prior)
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"pretraining {args.prior}", total=steps)
         losses = pretrain(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from traitrl.verbs.parsing import Subparsers, add_catalog, add_verb
 
+SHIPPED = {"pocket": "study.toml", "pocket-persistence": "persistence.toml"}
 _EXAMPLES = """  traitrl study run pocket --out runs/pocket
+  traitrl study run pocket-persistence --out runs/persistence
   traitrl study show pocket > my-study.toml"""
 _RUN_EXAMPLES = """  traitrl study run pocket --out runs/pocket
   traitrl study run pocket --out runs/pocket3 --seeds 3
@@ -23,7 +25,7 @@ def add(verbs: Subparsers) -> None:
     study = add_verb(verbs, "study", "run a study, or print the file of a shipped one", _EXAMPLES)
     actions = study.add_subparsers(dest="action", required=True)
     run = add_verb(actions, "run", "run or continue a study: training, evals, analysis, report", _RUN_EXAMPLES)
-    run.add_argument("study", help="a study file, or the name of a shipped study: pocket")
+    run.add_argument("study", help=f"a study file, or the name of a shipped study: {', '.join(SHIPPED)}")
     run.add_argument("--out", type=Path, required=True, help="folder of the study")
     run.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 instead of the file's")
     add_catalog(run)
@@ -31,7 +33,7 @@ def add(verbs: Subparsers) -> None:
     run.add_argument("--dry-run", action="store_true", help="print the resolved study as JSON and stop")
     run.set_defaults(run=study_run)
     show = add_verb(actions, "show", "print the file of a shipped study, to start your own from", _SHOW_EXAMPLES)
-    show.add_argument("study", choices=["pocket"])
+    show.add_argument("study", choices=list(SHIPPED))
     show.set_defaults(run=study_show)
 
 
@@ -39,7 +41,7 @@ def shipped_study(name: str) -> Path:
     """The file of a shipped study."""
     from traitrl import pocket
 
-    return Path(pocket.__file__).parent / "study.toml" if name == "pocket" else Path(name)
+    return Path(pocket.__file__).parent / SHIPPED[name] if name in SHIPPED else Path(name)
 
 
 def study_run(args: argparse.Namespace) -> int:
