@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from traitrl.sampling import quick_draws
+
 Chat = list[dict[str, str]]
 
 
@@ -82,7 +84,7 @@ class LocalModel:
             if temperature
             else {"do_sample": False}
         )
-        with self._torch.no_grad():
+        with self._torch.no_grad(), quick_draws():
             tokens = self._model.generate(
                 **batch, max_new_tokens=max_tokens, pad_token_id=self._tokenizer.pad_token_id, **sampling
             )

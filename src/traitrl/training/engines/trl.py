@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traitrl.core import EngineError, TuningRow
+from traitrl.sampling import quick_draws
 from traitrl.store import clear_os_errors, write_json_atomic, write_jsonl
 from traitrl.training.config import TrainingConfig, TuningConfig
 from traitrl.training.engines import Checkpoint, StepListener
@@ -82,7 +83,8 @@ class TrlEngine:
             callbacks=[keeper(config, on_step)],
         )
         trainer.remove_callback(PrinterCallback)  # the ledger and metrics.jsonl hold what it would print
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        with quick_draws():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         metrics = [without_clocks(entry) for entry in trainer.state.log_history if "loss" in entry]
         write_jsonl(out / "metrics.jsonl", metrics)
         checkpoints = [Checkpoint(step=step, folder=f"checkpoint-{step}") for step in config.checkpoint_steps]
