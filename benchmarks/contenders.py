@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,16 @@ def training_ours(job: TrainingJob, scratch: Path) -> dict[str, Any]:
     run_training(job.model_copy(update={"out": out}), RuleScorer(), clock.note)
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return clock.result([json.loads(line)["reward"] for line in lines])
+
+
+def training_same_draws(job: TrainingJob, scratch: Path) -> dict[str, Any]:
+    """Ours with torch's own draws: one seed then samples the same replies as bare TRL, which shows that the work is equal."""
+    from contextlib import nullcontext
+
+    from traitrl.training.engines import trl
+
+    trl.quick_draws = nullcontext  # type: ignore[assignment]
+    return training_ours(job, scratch)
 
 
 def training_bare(job: TrainingJob, scratch: Path) -> dict[str, Any]:
@@ -189,8 +198,8 @@ def main(what: str, name: str, job_file: str, scratch: str) -> None:
     """Run one contender and write what it measured."""
     text, folder = Path(job_file).read_text(encoding="utf-8"), Path(scratch)
     if what == "training":
-        train: Callable[..., dict[str, Any]] = training_ours if name == "ours" else training_bare
-        result = train(TrainingJob.model_validate_json(text), folder)
+        by_name = {"ours": training_ours, "same-draws": training_same_draws, "bare": training_bare}
+        result = by_name[name](TrainingJob.model_validate_json(text), folder)
     else:
         job = EvalJob.model_validate_json(text)
         batch = job.config.batch_size if name == "bare-wide" else None

@@ -78,7 +78,7 @@ def measure_training(effort: Effort, say: Say) -> dict[str, Any]:
     """Seconds per RL step, ours against bare TRL."""
     with tempfile.TemporaryDirectory() as folder:
         job, _ = pocket_jobs(Path(folder), effort)
-        pairs = _pairs("training", job, ("ours", "bare"), effort.pairs, Path(folder), say)
+        pairs = _pairs("training", job, ("ours", "same-draws", "bare"), effort.pairs, Path(folder), say)
         return {"steps": effort.steps, "pairs": pairs}
 
 

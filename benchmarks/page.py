@@ -78,23 +78,26 @@ def _column(raw: Raw, name: str) -> list[float]:
     return [pair[name]["value"] for pair in raw["pairs"]]
 
 
-def _ratios(raw: Raw, other: str) -> list[float]:
-    return [ours / theirs for ours, theirs in zip(_column(raw, "ours"), _column(raw, other))]
+def _ratios(raw: Raw, other: str, ours: str = "ours") -> list[float]:
+    return [mine / theirs for mine, theirs in zip(_column(raw, ours), _column(raw, other))]
 
 
 def _training(raw: Raw) -> str:
     ratios = _ratios(raw, "bare")
-    same = all(pair["ours"]["rewards"] == pair["bare"]["rewards"] for pair in raw["pairs"])
+    same = all(pair["same-draws"]["rewards"] == pair["bare"]["rewards"] for pair in raw["pairs"])
     rows = [
         _row("traitrl, seconds per step", _column(raw, "ours")),
+        _row("traitrl with torch's own draws, seconds per step", _column(raw, "same-draws")),
         _row("bare TRL, seconds per step", _column(raw, "bare")),
         _row("ratio, traitrl to bare", ratios, *_at_most(ratios, RATIO_TRAINING)),
+        _row("ratio, with torch's own draws", _ratios(raw, "bare", "same-draws"), *_UNJUDGED),
     ]
     note = (
         f"The pocket study's traits arm for {raw['steps']} steps, rounds: {len(raw['pairs'])}. The clock runs from the end "
         "of step 2 to the end of the last, so loading and the final checkpoint are outside it. Bare TRL is a `GRPOTrainer` "
         "with the same `GRPOConfig`, model and prompts in the same order, and a reward function that only applies the "
-        "rules: no ledger, no accounting. Mean rewards of every step are equal in both, so the work was the same: "
+        "rules: no ledger, no accounting. traitrl draws its tokens in another way (`src/traitrl/sampling.py`), so a seed "
+        "gives other replies; with torch's own draws the mean rewards of every step equal bare TRL's, and the work is the same: "
         f"{'yes' if same else '**no**'}."
     )
     return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
