@@ -71,3 +71,12 @@ def test_a_limit_keeps_pairs_together() -> None:
     assert len(chosen) == 20 and len({row.group for row in chosen}) == 10
     assert {row.side for row in chosen if row.group == chosen[0].group} == {"good", "poor"}
     assert len(spread(rows, 1)) == 2
+
+
+def test_a_flag_that_cannot_be_is_one_line(scenarios: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ["--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--key-env", "", "--concurrency", "0"]
+    command = ["judge", "audit", "rubric", *model, "--scenarios", str(scenarios), "--out", str(tmp_path / "audit")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said == "traitrl: --concurrency: Input should be greater than or equal to 1\n"
+    assert not (tmp_path / "audit").exists()

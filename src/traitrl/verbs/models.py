@@ -73,6 +73,8 @@ class JudgeMaker:
 
     def __init__(self, args: argparse.Namespace, name: str, cache: Path | None) -> None:
         """``cache`` is where answers are kept, None for nowhere."""
+        from pydantic import ValidationError
+
         from traitrl.core import ConfigError
         from traitrl.judging import JudgeChoice, check_judge
 
@@ -80,7 +82,12 @@ class JudgeMaker:
             raise ConfigError("the scripted model writes scenarios and cannot judge; give another --model")
         fields = ("base_url", "key_env", "concurrency", "structured")
         settings = {field: getattr(args, field) for field in fields} | {"cache": cache is not None}
-        self._choice = JudgeChoice.model_validate({"name": name, "model": args.model or "", **settings})
+        try:
+            self._choice = JudgeChoice.model_validate({"name": name, "model": args.model or "", **settings})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            flag = str(first["loc"][0]).replace("_", "-") if first["loc"] else "judge"
+            raise ConfigError(f"--{flag}: {first['msg']}") from None
         check_judge(self._choice, args.catalog)
         self._args, self._cache = args, cache
 
