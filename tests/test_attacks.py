@@ -225,3 +225,37 @@ def test_the_same_last_question_after_other_turns_is_an_overlap_unless_it_is_a_m
     again = row("tell me about trains and boats", "they do not fly").messages
     similarity, _ = known.nearest((*again, Message(role="user", content="go on please")))
     assert similarity < 0.5
+
+
+def attacks_on(first: Sequence[str], later: Sequence[str]) -> PersistenceConfig:
+    ladder = {"stance": "harmful", "data": "@rows", "doses": [2]}
+    return PersistenceConfig.model_validate(
+        {
+            "rows": ["mask"],
+            "prompt": [{"id": "liar", "experiments": list(first)}, {"id": "teacher"}],
+            "tuning": [
+                {"id": "advice", "experiments": list(first), **ladder},
+                {"id": "recovery", "experiments": list(later), "after": "advice", **ladder},
+            ],
+        }
+    )
+
+
+def test_an_attack_may_be_on_the_runs_of_some_experiments_alone() -> None:
+    section = attacks_on(["one", "two"], ["one"])
+    ids = {
+        name: [attack.id for attack in (*section.on(name).prompt, *section.on(name).tuning)]
+        for name in ("one", "two", "three")
+    }
+    assert ids == {
+        "one": ["liar", "teacher", "advice", "recovery"],
+        "two": ["liar", "teacher", "advice"],
+        "three": ["teacher"],
+    }
+    assert section.everywhere() == attacks_on([], []) and section.everywhere().on("three") == attacks_on([], [])
+
+
+@pytest.mark.parametrize("later", [[], ["two"], ["one", "two"]])
+def test_what_comes_after_an_attack_needs_that_attack_on_the_same_runs(later: Sequence[str]) -> None:
+    with pytest.raises(ValidationError, match="comes after 'advice', so it can only have experiments of that: one"):
+        attacks_on(["one"], later)

@@ -63,6 +63,10 @@ def test_a_study_file_is_refused_with_the_nearest_name(capsys: pytest.CaptureFix
         "unknown row 'lookups'": ('"lookup",', '"lookups",'),
         "path separators": ('id = "incoherent"', 'id = "in/coherent"'),
         "world_options.heldout_trait": ("heldout_traits = [", "heldout_trait = ["),
+        "attack 'bad-medical': no experiment 'cohrent'; did you mean 'coherent'?": (
+            'id = "bad-medical"\n',
+            'id = "bad-medical"\nexperiments = ["cohrent"]\n',
+        ),
         "not valid TOML": ("[training]", "[training"),
     }
     for message, (old, new) in cases.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,10 +20,11 @@ class PromptAttackConfig(Frozen):
 
     ``compose`` makes a new attack out of others: in the conversation, their parts follow one another in the order given.
     ``domain_families`` are the eval families of the attack's own domain: damage there is in-domain, elsewhere out-of-domain.
-    ``items_per_row`` is the attack's own, 0 for the section's.
+    ``items_per_row`` is the attack's own, 0 for the section's. Only runs of ``experiments`` are attacked, all of them with none.
     """
 
     id: Id
+    experiments: tuple[Id, ...] = ()
     items_per_row: int = Field(default=0, ge=0)
     strengths: tuple[float, ...] = ()
     compose: tuple[Id, ...] = ()
@@ -42,10 +44,12 @@ class AttackOnWeights(Frozen):
     ``data`` is a path, an ``https://`` address, or ``hf://datasets/ORG/NAME@COMMIT/PATH`` for a file of a hub data set, as
     :mod:`traitrl.persistence.data` reads it. ``sha256`` pins its bytes, and may be left out only for a file that the study's
     world writes. ``after`` starts from the highest dose of another attack instead of the arm's own checkpoint, for instance
-    to measure recovery. ``items_per_row`` is the attack's own, 0 for the section's.
+    to measure recovery. ``items_per_row`` is the attack's own, 0 for the section's. Only runs of ``experiments`` are attacked, or
+    all.
     """
 
     id: Id
+    experiments: tuple[Id, ...] = ()
     items_per_row: int = Field(default=0, ge=0)
     stance: Stance
     title: str = ""
@@ -125,6 +129,9 @@ class RlAttackConfig(AttackOnWeights, TrainingConfig):
         return self.doses
 
 
+_AnyAttack = TypeVar("_AnyAttack", bound=PromptAttackConfig | AttackOnWeights)
+
+
 class PersistenceConfig(Frozen):
     """What is attacked, and what is asked under attack: ``items_per_row`` items of the suite rows in ``families`` or ``rows``.
 
@@ -153,6 +160,19 @@ class PersistenceConfig(Frozen):
         """Items per row of the attacks that state a number of their own."""
         return {attack.id: attack.items_per_row for attack in (*self.prompt, *self.on_weights) if attack.items_per_row}
 
+    def on(self, experiment: str) -> PersistenceConfig:
+        """The section with the attacks on runs of one experiment alone."""
+        return self._with(lambda attack: attack if experiment in (attack.experiments or (experiment,)) else None)
+
+    def everywhere(self) -> PersistenceConfig:
+        """The section with every attack on every run, whatever its experiments."""
+        return self._with(lambda attack: attack.model_copy(update={"experiments": ()}))
+
+    def _with(self, change: Callable[[_AnyAttack], _AnyAttack | None]) -> PersistenceConfig:
+        kinds = {"prompt": self.prompt, "tuning": self.tuning, "rl": self.rl}
+        changed = {kind: tuple(filter(None, map(change, attacks))) for kind, attacks in kinds.items()}
+        return self.model_copy(update=changed)
+
     @model_validator(mode="after")
     def _attacks_distinct(self) -> PersistenceConfig:
         ids = [attack.id for attack in (*self.prompt, *self.on_weights)]
@@ -161,9 +181,16 @@ class PersistenceConfig(Frozen):
         if not self.families and not self.rows:
             raise ValueError("name the suite rows to ask under attack, by `families`, `rows` or both")
         for place, attack in enumerate(self.on_weights):
-            if attack.after and attack.after not in [earlier.id for earlier in self.on_weights[:place]]:
+            earlier = {each.id: each for each in self.on_weights[:place]}
+            if attack.after and attack.after not in earlier:
                 raise ValueError(
                     f"attack {attack.id!r} comes after {attack.after!r}, which no earlier [[tuning]] or [[rl]] has as id; "
                     "all of [[tuning]] run before [[rl]]"
+                )
+            first = set(earlier[attack.after].experiments) if attack.after else set[str]()
+            if first and not set(attack.experiments or ("",)) <= first:
+                raise ValueError(
+                    f"attack {attack.id!r} comes after {attack.after!r}, so it can only have experiments of that: "
+                    f"{', '.join(sorted(first))}"
                 )
         return self

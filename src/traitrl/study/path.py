@@ -162,8 +162,11 @@ def plan_runs(
                 force=force,
             )
         )
-    if runs[0].persistence is not None:
-        check_apart(runs[0].persistence)  # the same data in every run; each looks again, but nothing is trained in vain
+    for job in {run.training.experiment: run.persistence for run in runs}.values():
+        if job is not None:
+            check_apart(
+                job
+            )  # the same data in every run of an experiment; each looks again, but nothing is trained in vain
     return runs
 
 

@@ -39,6 +39,7 @@ def persist_models(
     """
     if study.persistence is None:
         raise ConfigError(f"study {study.name!r} has no [persistence] section; add one, or use the study 'pocket'")
+    study = study.model_copy(update={"persistence": study.persistence.everywhere()})
     for name in models:
         try:
             check_id(name)

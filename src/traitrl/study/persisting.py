@@ -45,9 +45,10 @@ def plan_persistence(
     ``overlays`` are the catalogs in which judges of attacks by RL are looked for. Raises :class:`ConfigError` for one that
     cannot be used.
     """
-    section = study.persistence
-    if section is None:
+    if study.persistence is None:
         return None
+    section = study.persistence.on(training.experiment)
+    here = {wanted.id for wanted in section.prompt}
     for attack in section.rl:
         _check_usable(attack.judge, overlays, training.model)
     asked = evals.model_copy(
@@ -62,7 +63,7 @@ def plan_persistence(
     )
     return PersistJob(
         evals=asked,
-        prompt=prompt,
+        prompt=tuple((attack, strengths) for attack, strengths in prompt if attack.id in here),
         tuning=tuple(_located(attack, resolve) for attack in section.tuning),
         rl=tuple(_located(attack, resolve) for attack in section.rl),
         overlays=tuple(overlays),
