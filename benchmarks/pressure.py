@@ -58,8 +58,10 @@ def trained(arm_id: str, steps: int, names: Names, out: Path, prior: str = "cohe
     return finished_run(job).checkpoints[-1][1]
 
 
-def mean_score(model: str, items: list[EvalItem], attack: Attack | None = None, strength: float = 1.0) -> float:
-    """Mean over evals of the mean score of their items, in points."""
+def row_scores(
+    model: str, items: list[EvalItem], attack: Attack | None = None, strength: float = 1.0
+) -> dict[str, float]:
+    """Mean score of each eval's items, in points."""
     ask = attack_transform(attack.at(strength) if attack else ())
     chats = [[{"role": turn.role, "content": turn.content} for turn in ask(item.messages)] for item in items]
     answers = LocalModel(model).answer(chats, max_tokens=32, temperature=1.0, seed=7)
@@ -74,7 +76,12 @@ def mean_score(model: str, items: list[EvalItem], attack: Attack | None = None, 
     by_row: dict[str, list[float]] = defaultdict(list)
     for item, score in zip(items, scores):
         by_row[item.suite_id].append(score)
-    return 100 * statistics.fmean(statistics.fmean(row) for row in by_row.values())
+    return {name: 100 * statistics.fmean(row) for name, row in by_row.items()}
+
+
+def mean_score(model: str, items: list[EvalItem], attack: Attack | None = None, strength: float = 1.0) -> float:
+    """Mean over evals of the mean score of their items, in points."""
+    return statistics.fmean(row_scores(model, items, attack, strength).values())
 
 
 def development_items(names: Names, rows: set[str]) -> list[EvalItem]:

@@ -67,7 +67,8 @@ def study_run(args: argparse.Namespace) -> int:
         page = run_study(study, args.out.resolve(), progress.on_event, overlays=args.catalog, force=args.force)
     console = Console(width=None if sys.stdout.isatty() else 120)
     summary = read_json(args.out / "5-analysis" / "summary.json")
-    console.print(win_table(summary))
+    if summary["subsets"]:
+        console.print(win_table(summary))
     if attacks := attack_table(summary):
         console.print(attacks)
     print(f"report: {page}")
