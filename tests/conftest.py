@@ -19,7 +19,15 @@ settings.load_profile("tests")
 
 # Whole studies. Side by side, whoever is free takes the next file: if one of these came last, a single worker would be
 # busy with it while the other has nothing left to do.
-DEAREST = ("test_claims", "test_study", "test_judged_study", "test_persist_verb", "test_persistence", "test_engine")
+DEAREST = (
+    "test_lasting_claims",
+    "test_claims",
+    "test_study",
+    "test_judged_study",
+    "test_persist_verb",
+    "test_persistence",
+    "test_engine",
+)
 
 # Inspect 0.3.285 opens a stream for the events of each sample and never closes the end that receives (start_sample_event_emitter
 # in hooks/_hooks.py): hundreds of warnings among which a leak of ours would be overlooked.
