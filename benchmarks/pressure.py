@@ -2,7 +2,7 @@
 
     python benchmarks/pressure.py --out runs/pressure
 
-Trains `standard` and, for each share of hostile lines, `traits` as the default study does (coherent prior, seed 0), then asks
+Trains `standard` and, for each share of hostile lines, `traits` as the default study does (seed 0), then asks
 24 items of each of the 53 evals under attacks of several kinds. Prints the mean scores in points:
 the table of docs/decisions/0008. Finished trainings are kept in the folder. About 12 minutes on one idle core.
 """
@@ -117,16 +117,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/pressure"))
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--prior", choices=["coherent", "aligned"], default="coherent")
     args = parser.parse_args()
     heldout = tuple(load_study(STUDY).world_options["heldout_traits"])
     heads = ["no attack", *(f"{id_} {dial:g}" for id_, dial in PROMPTS), *(f"advice {dose}" for dose in DOSES)]
     print(f"{'':16}", *(f"{head:>24}" for head in heads))
     for arm, share in (("standard", 0.0), *(("traits", share) for share in SHARES)):
-        cell = args.out / f"{arm}-{share:g}-{args.steps}"
+        cell = args.out / f"{args.prior}-{arm}-{share:g}-{args.steps}"
         names = write_world(
             args.out / f"world-{share:g}", PocketSize(items_per_row=48, heldout_traits=heldout, hostile_share=share)
         )
-        scores = measure(trained(arm, args.steps, names, cell), names, cell / "tuned")
+        scores = measure(trained(arm, args.steps, names, cell, args.prior), names, cell / "tuned")
         print(f"{arm:9}{share:7g}", *(f"{score:24.1f}" for score in scores), flush=True)
 
 

@@ -22,5 +22,6 @@ def rare_collections() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # of what the eval itself made, while the rest is still frozen; or one eval's garbage outlives many
         gc.set_threshold(*before)
         gc.unfreeze()
