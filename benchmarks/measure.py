@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -132,8 +133,17 @@ def measure_study(say: Say) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).with_name("traitrl")), "study", "run", "pocket", "--out", f"{folder}/study"]
         say("study: one whole run, minutes")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds, peak = watch(command, Path(folder) / "log.txt")
-        return {"wall_seconds": round(seconds, 2), "peak_bytes": peak}
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        attacks = sorted((Path(folder) / "study" / "4-persistence").rglob("manifest.json"))
+        return {
+            "wall_seconds": round(seconds, 2),
+            "cpu_seconds": round(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, 2),
+            "attack_seconds": round(sum(read_manifest(path.parent).wall_seconds for path in attacks), 2),
+            "workers": load_study(shipped_study("pocket")).workers,
+            "peak_bytes": peak,
+        }
 
 
 def watch(command: Sequence[str], log: Path) -> tuple[float, int]:
