@@ -148,7 +148,7 @@ def _study(raw: Raw) -> str:
         note = (
             "`traitrl study run pocket` from an empty folder to the report, once. Memory is the largest sum of the resident "
             "sets of all its processes, looked at every 0.2 s; pages that processes share count for each. Runs go "
-            f"side by side, so stage 4 has no time of its own: it is the sum of its stages' seconds over {raw['workers']} workers."
+            f"side by side, so stage 4 has no time of its own: here the sum of its stages' seconds over {raw['workers']} workers."
         )
     return f"{note}\n\n{_HEAD}\n" + "\n".join(rows)
 
