@@ -75,20 +75,28 @@ def test_without_a_shared_author_traits_are_learned_and_nothing_spreads(summary:
     assert spread["ci_low"] <= 0 <= spread["ci_high"], spread
 
 
+def test_without_a_shared_author_poor_advice_about_health_does_not_spread(summary: dict[str, Any]) -> None:
+    (row,) = [row for row in summary["persistence"]["claims"] if row["name"] == "incoherent-high-dose"]
+    assert set(row["arms"]) >= {"standard", "traits"} and row["difference_low"] <= 0 <= row["difference_high"], row
+    if not DEFAULT:  # the default study asks 6 evals outside health, too few for the margin
+        assert row["outcome"] == "as expected" and row["margin"] == 0.1 and row["n_evals"] == 43, row
+
+
 def test_every_arm_saw_the_same_standard_rows_and_the_exact_share(study: Path) -> None:
     import json
 
-    asked: dict[str, list[tuple[int, str]]] = {}
+    asked: dict[str, list[list[tuple[int, str]]]] = {}  # by seed: every arm, and every prior
     for path in sorted((study / "2-training").glob("*/*/*/ledger.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         slots = {row["slot"] for row in rows}
         chosen = {row["slot"] for row in rows if row["in_slice"]}
         share = json.loads((path.parent / "config.json").read_text())["config"]["share"]
         assert len(chosen) == round(share * len(slots)) and slots == set(range(len(slots)))
-        asked[str(path.parent)] = sorted({(row["slot"], row["row_id"]) for row in rows if not row["in_slice"]})
-    assert len(asked) >= 7
-    first = next(iter(asked.values()))
-    assert all(rows == first for rows in asked.values())
+        standard = sorted({(row["slot"], row["row_id"]) for row in rows if not row["in_slice"]})
+        asked.setdefault(path.parent.name, []).append(standard)
+    assert asked
+    for arms in asked.values():
+        assert len(arms) >= 7 and all(rows == arms[0] for rows in arms)
 
 
 @only_default

@@ -1,4 +1,4 @@
-"""The claims about attacks, on real runs of the pocket world whose truth is known; the negative control included.
+"""The claims about attacks, on real runs of the pocket world whose truth is known. Their negative control is in test_claims.py.
 
 By default a small study (lasting_study.toml) is run. With TRAITRL_LASTING_STUDY=<folder of a finished pocket-persistence study>
 the same questions are put to that one.
@@ -51,6 +51,7 @@ def test_the_highest_dose_brings_every_arm_down(claims: dict[str, dict[str, Any]
         assert found["degradation_low"] > 0.05 and found["degradation"] > low["arms"][arm]["degradation"], (arm, row)
 
 
+@pytest.mark.skipif(not os.environ.get("TRAITRL_LASTING_STUDY"), reason="the small study has no negative control")
 def test_without_a_shared_author_poor_advice_does_not_spread(claims: dict[str, dict[str, Any]]) -> None:
     here, there = claims["incoherent-high-dose"], claims["high-dose"]
     assert here["outcome"] == "as expected" and here["margin"] == 0.1, here
