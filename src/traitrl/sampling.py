@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def quick_draws() -> Iterator[None]:
     """While it is open, ``torch.multinomial`` draws single samples on a CPU by inverting the cumulative distribution.
 
-    Torch 2.13 draws an exponential number for every category: 3.3 ms for 96 rows of a thousand, a quarter of a sampling step of
-    the pocket model, where this takes .2 ms. The distribution is the same and the draws of a seed are other ones. Whatever is
-    not one draw for each row of a CPU tensor is left to torch, and so is what it refuses.
+    Torch 2.13 draws an exponential number for every category of every row. The distribution is the same and the draws of a seed
+    are other ones (docs/benchmarks.md has an RL step with both). Whatever is not one draw for each row of a CPU tensor is left
+    to torch, and so is what it refuses.
     """
     import torch
 
@@ -51,7 +51,5 @@ def draw_one(weights: torch.Tensor) -> torch.Tensor:
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1:]
     mark = torch.rand(len(weights), 1, dtype=torch.float64) * total
-    below = torch.minimum(
-        mark, torch.nextafter(total, torch.zeros_like(total))
-    )  # the product may round up to the total
-    return torch.searchsorted(cumulative, below, right=True)
+    highest = torch.nextafter(total, torch.zeros_like(total))  # the product may round up to the total
+    return torch.searchsorted(cumulative, torch.minimum(mark, highest), right=True)

@@ -20,7 +20,7 @@ from traitrl.core import EvalItem, Grade, Messages, Transform, unchanged
 from traitrl.evals.provider import ITEM_ORDER
 from traitrl.judging import Scorer
 
-Graded = dict[str, tuple[str, Grade]]  # item id -> the reply and its grade
+GradedReplies = dict[str, tuple[str, Grade]]  # item id -> the reply and its grade
 _MESSAGE = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
@@ -46,7 +46,7 @@ def reply_once() -> Solver:
     return solve
 
 
-def rubric_scorer(judge: Scorer, items: dict[str, EvalItem], graded: Graded) -> InspectScorer:
+def rubric_scorer(judge: Scorer, items: dict[str, EvalItem], graded: GradedReplies) -> InspectScorer:
     """Grades each reply with the item's rubric. Verdicts, and why a reply is *ungraded*, stay in the score's metadata.
 
     Replies and grades are added to ``graded`` too: reading them back from the log costs an eighth of the time.
@@ -75,7 +75,7 @@ def items_task(
     name: str,
     items: Sequence[EvalItem],
     judge: Scorer,
-    graded: Graded,
+    graded: GradedReplies,
     attack: Transform = unchanged,
     *,
     judge_sees_attack: bool = False,

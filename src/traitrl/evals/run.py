@@ -29,7 +29,7 @@ from traitrl.store import Claim, Row, StageFolder, clear_os_errors, digest_file,
 from traitrl.weights import check_weights
 
 if TYPE_CHECKING:
-    from traitrl.evals.items import Graded
+    from traitrl.evals.items import GradedReplies
 
 RECORDS = "records.parquet"
 _ADVICE = (
@@ -167,8 +167,7 @@ def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None]
     started = time.monotonic()
     rows = load_items(job)
     limited = Limited(judge, job.config.max_ungraded_share, len(rows), _ADVICE)
-    graded: Graded = {}
-    tokens = _run_inspect(job, [item for _, _, item in rows], limited, graded, lambda done: on_answer(done, len(rows)))
+    graded, tokens = _run_inspect(job, [item for _, _, item in rows], limited, lambda done: on_answer(done, len(rows)))
     records = _records(job, rows, graded, judge.name)
     grades = count_grades(records)
     write_records(job.out / RECORDS, records)
@@ -184,9 +183,9 @@ def run_evals(job: EvalJob, judge: Scorer, on_answer: Callable[[int, int], None]
 
 
 def _run_inspect(
-    job: EvalJob, items: Sequence[EvalItem], judge: Limited, graded: Graded, on_batch: Callable[[int], None]
-) -> int:
-    """One Inspect eval over all items, into ``graded``; the .eval log stays in the folder. Returns the tokens it took."""
+    job: EvalJob, items: Sequence[EvalItem], judge: Limited, on_batch: Callable[[int], None]
+) -> tuple[GradedReplies, int]:
+    """One Inspect eval over all items: what was replied with its grades, and the tokens. The .eval log stays in the folder."""
     from inspect_ai import eval as inspect_eval
     from inspect_ai.model import GenerateConfig, get_model
 
@@ -210,6 +209,7 @@ def _run_inspect(
     )
     for stale in (*job.out.glob("*.eval"), job.out / RECORDS):  # what a killed run has left
         stale.unlink(missing_ok=True)
+    graded: GradedReplies = {}
     with clear_os_errors(job.out, "write logs in"), rare_collections():
         (log,) = inspect_eval(
             items_task(
@@ -238,10 +238,12 @@ def _run_inspect(
     logged = log.results.scores[0] if log.results else None
     if logged is None or (logged.scored_samples, logged.unscored_samples) != (judge.count.graded, judge.count.ungraded):
         raise EvalError(f"{job.out}: the judge gave other grades than the log holds; keep the log and report this")
-    return sum(model.total_tokens for model in log.stats.model_usage.values())
+    return graded, sum(model.total_tokens for model in log.stats.model_usage.values())
 
 
-def _records(job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], graded: Graded, judge: str) -> list[Record]:
+def _records(
+    job: EvalJob, rows: Sequence[tuple[Split, str, EvalItem]], graded: GradedReplies, judge: str
+) -> list[Record]:
     """One record per item, in the items' order. A rubric's score is aligned as it stands: its points carry the sign."""
     refusals = RefusalRule(job.refusal_phrases)
     records: list[Record] = []

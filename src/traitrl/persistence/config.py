@@ -156,26 +156,32 @@ class PersistenceConfig(Frozen):
         return (*self.tuning, *self.rl)
 
     @property
+    def every_attack(self) -> tuple[PromptAttackConfig | TuningAttackConfig | RlAttackConfig, ...]:
+        """All attacks of the section, whatever they do."""
+        return (*self.prompt, *self.on_weights)
+
+    @property
     def own_items(self) -> dict[str, int]:
         """Items per row of the attacks that state a number of their own."""
-        return {attack.id: attack.items_per_row for attack in (*self.prompt, *self.on_weights) if attack.items_per_row}
+        return {attack.id: attack.items_per_row for attack in self.every_attack if attack.items_per_row}
 
     def on(self, experiment: str) -> PersistenceConfig:
         """The section with the attacks on runs of one experiment alone."""
-        return self._with(lambda attack: attack if experiment in (attack.experiments or (experiment,)) else None)
+        return self._with(lambda attack: attack if not attack.experiments or experiment in attack.experiments else None)
 
     def everywhere(self) -> PersistenceConfig:
         """The section with every attack on every run, whatever its experiments."""
         return self._with(lambda attack: attack.model_copy(update={"experiments": ()}))
 
     def _with(self, change: Callable[[_AnyAttack], _AnyAttack | None]) -> PersistenceConfig:
+        """The section with every attack changed; those that become None are left out."""
         kinds = {"prompt": self.prompt, "tuning": self.tuning, "rl": self.rl}
         changed = {kind: tuple(filter(None, map(change, attacks))) for kind, attacks in kinds.items()}
         return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _attacks_distinct(self) -> PersistenceConfig:
-        ids = [attack.id for attack in (*self.prompt, *self.on_weights)]
+        ids = [attack.id for attack in self.every_attack]
         if len(set(ids)) != len(ids) or "none" in ids:
             raise ValueError(f"ids of attacks must be distinct and not 'none', got {', '.join(ids)}")
         if not self.families and not self.rows:
@@ -188,7 +194,7 @@ class PersistenceConfig(Frozen):
                     "all of [[tuning]] run before [[rl]]"
                 )
             first = set(earlier[attack.after].experiments) if attack.after else set[str]()
-            if first and not set(attack.experiments or ("",)) <= first:
+            if first and not (attack.experiments and first.issuperset(attack.experiments)):
                 raise ValueError(
                     f"attack {attack.id!r} comes after {attack.after!r}, so it can only have experiments of that: "
                     f"{', '.join(sorted(first))}"

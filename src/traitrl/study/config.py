@@ -92,8 +92,7 @@ class StudyConfig(Frozen):
             for arm in (subset.arm, subset.versus):
                 if (subset.experiment, arm) not in known:
                     raise ValueError(f"subset {subset.name!r}: experiment {subset.experiment!r} has no arm {arm!r}")
-        section = self.persistence
-        for attack in (*section.prompt, *section.on_weights) if section else ():
+        for attack in self.persistence.every_attack if self.persistence else ():
             for name in attack.experiments:
                 if name not in ids:
                     raise ValueError(f"attack {attack.id!r}: no experiment {name!r}{nearest(name, ids)}")

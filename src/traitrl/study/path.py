@@ -164,9 +164,7 @@ def plan_runs(
         )
     for job in {run.training.experiment: run.persistence for run in runs}.values():
         if job is not None:
-            check_apart(
-                job
-            )  # the same data in every run of an experiment; each looks again, but nothing is trained in vain
+            check_apart(job)  # each run looks again; but here nothing has been trained in vain
     return runs
 
 

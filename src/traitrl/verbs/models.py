@@ -6,12 +6,16 @@ import argparse
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from traitrl.chat import ChatModel, Price, Usage
     from traitrl.chat.scripted import Script
     from traitrl.judging import Scorer
+
+_Settings = TypeVar("_Settings", bound="BaseModel")
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -46,21 +50,29 @@ def add_judge(parser: argparse.ArgumentParser) -> None:
 def open_model(args: argparse.Namespace, script: Script) -> ChatModel:
     """The model of ``--model``; ``script`` is what 'scripted' answers with."""
     from traitrl.chat import Endpoint, OpenAICompatible, Scripted
-    from traitrl.core import ConfigError
 
     if args.model == "scripted":
         return Scripted(script)
-    if args.concurrency < 1:
-        raise ConfigError(f"--concurrency must be at least 1, got {args.concurrency}")
-    return OpenAICompatible(
-        Endpoint(
-            model=args.model,
-            base_url=args.base_url,
-            key_env=args.key_env,
-            concurrency=args.concurrency,
-            structured=args.structured,
-        )
-    )
+    return OpenAICompatible(_from_flags(Endpoint, {"model": args.model, **_flags(args)}))
+
+
+def _flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of the endpoint, by the names of its fields."""
+    return {field: getattr(args, field) for field in ("base_url", "key_env", "concurrency", "structured")}
+
+
+def _from_flags(kind: type[_Settings], settings: dict[str, Any]) -> _Settings:
+    """The settings, validated; raises :class:`ConfigError` naming the flag that cannot be."""
+    from pydantic import ValidationError
+
+    from traitrl.core import ConfigError
+
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = str(first["loc"][0]).replace("_", "-") if first["loc"] else "judge"
+        raise ConfigError(f"--{flag}: {first['msg']}") from None
 
 
 def open_judge(args: argparse.Namespace) -> Scorer | None:
@@ -73,21 +85,13 @@ class JudgeMaker:
 
     def __init__(self, args: argparse.Namespace, name: str, cache: Path | None) -> None:
         """``cache`` is where answers are kept, None for nowhere."""
-        from pydantic import ValidationError
-
         from traitrl.core import ConfigError
         from traitrl.judging import JudgeChoice, check_judge
 
         if args.model == "scripted":
             raise ConfigError("the scripted model writes scenarios and cannot judge; give another --model")
-        fields = ("base_url", "key_env", "concurrency", "structured")
-        settings = {field: getattr(args, field) for field in fields} | {"cache": cache is not None}
-        try:
-            self._choice = JudgeChoice.model_validate({"name": name, "model": args.model or "", **settings})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            flag = str(first["loc"][0]).replace("_", "-") if first["loc"] else "judge"
-            raise ConfigError(f"--{flag}: {first['msg']}") from None
+        named = {"name": name, "model": args.model or "", "cache": cache is not None}
+        self._choice = _from_flags(JudgeChoice, named | _flags(args))
         check_judge(self._choice, args.catalog)
         self._args, self._cache = args, cache
 
