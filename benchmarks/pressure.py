@@ -94,7 +94,7 @@ def development_items(names: Names, rows: set[str]) -> list[EvalItem]:
 
 
 def fed(model: str, names: Names, doses: tuple[int, ...], out: Path) -> list[str]:
-    """The model after each dose of poor advice, as the studies give it."""
+    """The model after each dose of poor advice: the studies' rows, in the order of their file."""
     rows = read_jsonl(Path(names["tuning.bad-advice"]), TuningRow)
     config = TuningConfig(doses=doses, rows_per_step=8, learning_rate=3e-4)
     data = [rows[place % len(rows)] for place in range(doses[-1] * config.rows_per_step)]

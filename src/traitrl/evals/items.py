@@ -49,7 +49,7 @@ def reply_once() -> Solver:
 def rubric_scorer(judge: Scorer, items: dict[str, EvalItem], graded: GradedReplies) -> InspectScorer:
     """Grades each reply with the item's rubric. Verdicts, and why a reply is *ungraded*, stay in the score's metadata.
 
-    Replies and grades are added to ``graded`` too: reading them back from the log costs an eighth of the time.
+    Replies and grades are added to ``graded`` too: reading them back from the log takes long.
     Judge and items reach the scorer by closure: Inspect copies a scorer's arguments into the log of every single sample.
     """
 

@@ -220,7 +220,7 @@ def _run_inspect(
             log_format="eval",
             display="none",
             log_realtime=False,
-            log_buffer=100,  # each new sample is compared with all of them: 10,000 took 5% longer
+            log_buffer=100,  # each new sample is compared with all that wait
             log_model_api=False,
             score_display=False,
             max_samples=len(items),
