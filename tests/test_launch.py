@@ -30,6 +30,20 @@ def test_results_come_in_order_and_every_event_arrives() -> None:
     assert run_jobs(square, [], workers=2, on_event=events.append) == []
 
 
+def test_without_workers_all_is_done_in_this_process() -> None:
+    events: list[int] = []
+
+    def here(job: int, report: Report) -> tuple[int, int]:
+        report({"job": job})
+        return job, os.getpid()
+
+    assert run_jobs(here, [3, 1], workers=0, on_event=lambda event: events.append(event["job"])) == [
+        (3, os.getpid()),
+        (1, os.getpid()),
+    ]
+    assert events == [3, 1]
+
+
 def test_the_first_failure_ends_the_others(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="the judge is down"):
         run_jobs(fail_or_sleep, ["sleep", "fail", "sleep"], workers=2, on_event=lambda event: None)

@@ -46,7 +46,9 @@ class StudyConfig(Frozen):
     world: str | None = None
     world_options: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(
+        default=2, ge=0, description="runs side by side, each in a process; 0: one by one, in this one"
+    )
     judge: JudgeChoice = JudgeChoice()
     eval_judge: JudgeChoice | None = Field(
         default=None, description="grades evals and attacks; the judge of training if none"

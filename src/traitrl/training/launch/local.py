@@ -41,10 +41,11 @@ def run_jobs(function: Callable[[Job, Report], Any], jobs: Sequence[Job], worker
     """Results of ``function(job, report)`` in the order of ``jobs``, at most ``workers`` at a time.
 
     What a job passes to ``report`` reaches ``on_event`` here. The first job that fails ends the others and its
-    error is raised. ``function`` must be importable by name.
+    error is raised. ``function`` must be importable by name. With 0 workers the jobs are done one by one in this process,
+    as in torch's DataLoader: for a debugger, and where another process would only pay for the imports again.
     """
-    if not jobs:
-        return []
+    if not jobs or not workers:
+        return [function(job, on_event) for job in jobs]
     context = multiprocessing.get_context("spawn")
     events = context.SimpleQueue()
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
