@@ -20,8 +20,8 @@ settings.load_profile("tests")
 # Whole studies. Side by side, whoever is free takes the next file: if one of these came last, a single worker would be
 # busy with it while the other has nothing left to do.
 DEAREST = (
-    "test_lasting_claims",
     "test_claims",
+    "test_lasting_claims",
     "test_study",
     "test_judged_study",
     "test_persist_verb",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from forked import TRAITRL, Forked
 from length_judge import by_length
 from traitrl.cli import main
 from traitrl.core import count_grades
@@ -151,20 +150,16 @@ def _lot(payload: dict[str, Any], of: int) -> int:
 def killed_when_stalled(judges: Judges, model: str, number: int, study: Path, out: Path) -> str:
     """Run the study until its ``number``-th question to ``model`` from now on, kill it, and return what it printed."""
     judges.stall_at = (model, judges.asked.get(model, 0) + number)
-    command = [sys.executable, "-m", "traitrl.cli", "study", "run", str(study), "--out", str(out)]
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    child = Forked(TRAITRL, "study", "run", str(study), "--out", str(out), screen=study.with_name(f"{model}.txt"))
     deadline = time.monotonic() + 240
     while not judges.stalled.wait(0.05) and child.poll() is None and time.monotonic() < deadline:
         pass
     time.sleep(1)  # answers that are on their way are kept by then
-    child.send_signal(signal.SIGKILL)
-    printed, _ = child.communicate()
-    assert judges.stalled.is_set(), printed
+    child.kill()
+    assert judges.stalled.is_set(), child.printed
     judges.stall_at = ("", 0)
     judges.stalled.clear()
-    return printed
+    return child.printed
 
 
 def contents(path: Path) -> Iterator[bytes]:
@@ -195,14 +190,15 @@ def holding(out: Path, text: str) -> set[str]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Judges, str]]:
     """The finished study, its judges, and what all its runs printed."""
     folder = tmp_path_factory.mktemp("judged")
-    study, out, judges = folder / "study.toml", folder / "out", Judges()
+    study, alone, out, judges = folder / "study.toml", folder / "alone.toml", folder / "out", Judges()
     with pytest.MonkeyPatch.context() as patch, running(judges.unruly) as url:
         patch.setenv("STUDY_JUDGE_KEY", KEY)
         patch.setenv("OMP_NUM_THREADS", "1")
         study.write_text(STUDY.replace("URL", url))
-        printed = killed_when_stalled(judges, "judge-on-watch", 6, study, out)
+        alone.write_text(study.read_text().replace("workers = 1", "workers = 0"))
+        printed = killed_when_stalled(judges, "judge-on-watch", 6, alone, out)
         assert (out / "2-training/coherent/standard/0/ledger.jsonl").exists()
-        printed += killed_when_stalled(judges, "judge-of-evals", 20, study, out)
+        printed += killed_when_stalled(judges, "judge-of-evals", 20, alone, out)
         assert not list(out.rglob("records.parquet")) and list(out.glob("2-training/*/*/*/manifest.json"))
         child = subprocess.run(
             [sys.executable, "-m", "traitrl.cli", "study", "run", str(study), "--out", str(out)],
