@@ -62,7 +62,10 @@ def test_a_study_file_is_refused_with_the_nearest_name(capsys: pytest.CaptureFix
         "unknown world 'poket'; did you mean 'pocket'?": ('world = "pocket"', 'world = "poket"'),
         "unknown row 'lookups'": ('"lookup",', '"lookups",'),
         "path separators": ('id = "incoherent"', 'id = "in/coherent"'),
-        "world_options.heldout_trait": ("heldout_traits = [", "heldout_trait = ["),
+        "world_options: unknown key 'heldout_trait'; did you mean 'heldout_traits'?": (
+            "heldout_traits = [",
+            "heldout_trait = [",
+        ),
         "attack 'bad-medical': no experiment 'cohrent'; did you mean 'coherent'?": (
             'id = "bad-medical"\n',
             'id = "bad-medical"\nexperiments = ["cohrent"]\n',

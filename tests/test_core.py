@@ -13,8 +13,10 @@ from traitrl.core import (
     Record,
     Rubric,
     Scenario,
+    StandardPrompt,
     Verdict,
     check_id,
+    first_complaint,
     grade_from_verdicts,
     nearest,
     score_verdicts,
@@ -122,3 +124,27 @@ def test_conversations_end_with_the_user(roles: list[str]) -> None:
         Scenario(
             id="s", trait="t", domain="d", pressures=("p",), messages=messages, rubric=rubric(1).criteria, split="train"
         )
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"role": "user", "contents": "x"}, "key 'content' is missing"),
+        ({"role": "user", "content": "x", "contents": "y"}, "unknown key 'contents'; did you mean 'content'?"),
+        ({"role": "users", "content": "x"}, "'role': input should be 'system', 'user' or 'assistant', got 'users'"),
+        ({"role": "user", "content": ["x"]}, "'content': input should be a valid string"),
+    ],
+)
+def test_a_complaint_is_one_line_with_the_key_and_what_to_do(data: dict, said: str) -> None:
+    with pytest.raises(ValidationError) as found:
+        Message.model_validate(data)
+    assert first_complaint(found.value, Message) == said
+
+
+def test_a_complaint_about_the_inside_names_the_path_and_the_valid_key_there() -> None:
+    row = {"id": "a", "kind": "k", "messages": [{"role": "user", "content": "x", "contnet": 1}], "rubric": []}
+    with pytest.raises(ValidationError) as found:
+        StandardPrompt.model_validate(row)
+    assert first_complaint(found.value, StandardPrompt).startswith(
+        "unknown key 'messages.0.contnet'; did you mean 'content'?"
+    )

@@ -88,7 +88,7 @@ def test_ids_are_explained_where_somebody_said_what_they_are(built: Path, page: 
     assert meaning == {"name": "eval-03", "family": "honesty", "meaning": "Keeps to the facts", "stands_for": "MASK"}
     folder = Synthetic(n_evals=2).write(tmp_path)
     assert "names" not in {section.id for section in all_sections(load_study(folder, [], []))}
-    with pytest.raises(ConfigError, match="names: meaning"):
+    with pytest.raises(ConfigError, match="names: key 'meaning' is missing"):
         load_study(folder, [], [], names=[{"kind": "arm", "name": "traits"}])
 
 
@@ -256,7 +256,7 @@ def test_a_margin_is_in_the_units_of_the_gain(tmp_path: Path) -> None:
 
 def test_unreadable_inputs_are_named(tmp_path: Path) -> None:
     folder = Synthetic(n_evals=2).write(tmp_path / "analysis")
-    with pytest.raises(ConfigError, match=r"training row traits/\?: seed"):
+    with pytest.raises(ConfigError, match=r"training row traits/\?: key 'seed' is missing"):
         build_report(folder, [{"experiment": "coherent", "arm": "traits"}], tmp_path / "out", title="t", notes=[])
     frame = pd.read_parquet(folder / "contrasts.parquet")
     pd.concat([frame, frame.head(1)]).to_parquet(folder / "contrasts.parquet")

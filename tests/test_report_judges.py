@@ -125,5 +125,5 @@ def test_what_cannot_be_read_is_named(study: Path, tmp_path: Path) -> None:
     path.write_text('{"scoreboard": {"judge": "x"}, "usage": {}, "cost_usd": null}')
     with pytest.raises(StoreError, match=r"x/scoreboard.json: not a scoreboard; delete the folder"):
         load_judges([in_use(folder="judges/x")], tmp_path)
-    with pytest.raises(ConfigError, match="judges: roles"):
+    with pytest.raises(ConfigError, match="judges: key 'roles' is missing"):
         load_judges([{"judge": "x"}], tmp_path)

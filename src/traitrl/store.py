@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
-from traitrl.core import Frozen, GradeCount, StoreError
+from traitrl.core import Frozen, GradeCount, StoreError, first_complaint
 
 Row = TypeVar("Row", bound=BaseModel)
 JsonObject = dict[str, Any]
@@ -107,10 +107,9 @@ def read_jsonl(path: Path, model: type[Row]) -> list[Row]:
         try:
             rows.append(model.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the line"
+            found = first_complaint(error, model)
             raise StoreError(
-                f"{path}:{number}: {where}: {first['msg']}; the file may be cut off or damaged, restore or rebuild it"
+                f"{path}:{number}: {found}; the file may be cut off or damaged, restore or rebuild it"
             ) from error
     return rows
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from traitrl.catalog.loader import PACKAGE_DATA, Problem, parse_toml
 from traitrl.chat import Price
-from traitrl.core import CatalogError
+from traitrl.core import CatalogError, first_complaint
 
 
 def load_prices(overlays: Sequence[Path] = ()) -> dict[str, Price]:
@@ -26,8 +26,5 @@ def load_prices(overlays: Sequence[Path] = ()) -> dict[str, Price]:
             try:
                 prices[name] = Price.model_validate(entry)
             except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                raise CatalogError(
-                    f"{path}: model {name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-                ) from error
+                raise CatalogError(f"{path}: model {name!r}: {first_complaint(error, Price)}") from error
     return prices

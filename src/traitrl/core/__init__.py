@@ -25,6 +25,12 @@ from traitrl.core.attacks import (
 from traitrl.core.attacks import (
     unchanged as unchanged,
 )
+from traitrl.core.complaints import (
+    complaint as complaint,
+)
+from traitrl.core.complaints import (
+    first_complaint as first_complaint,
+)
 from traitrl.core.errors import (
     AttackError as AttackError,
 )

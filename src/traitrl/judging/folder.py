@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from traitrl.catalog import PACKAGE_DATA
-from traitrl.core import CatalogError, Criterion, Frozen, Rubric, nearest
+from traitrl.core import CatalogError, Criterion, Frozen, Rubric, first_complaint, nearest
 
 _PLACES = {"system.md": frozenset[str](), "user.md": frozenset(("conversation", "reply", "criteria", "count"))}
 _PAIR_PLACES = frozenset(("conversation", "first", "second", "criteria", "count"))
@@ -109,6 +109,4 @@ def _settings(path: Path, text: str) -> JudgeSettings:
     except tomllib.TOMLDecodeError as error:
         raise CatalogError(f"{path}: not valid TOML: {error}; correct the syntax") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = "".join(f"{part}." for part in first["loc"]).removesuffix(".") or "the judge"
-        raise CatalogError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; correct it") from error
+        raise CatalogError(f"{path}: {first_complaint(error, JudgeSettings)}") from error

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from traitrl.core import AttackError, Frozen, Message, StandardPrompt, StoreError, TuningRow
+from traitrl.core import AttackError, Frozen, Message, StandardPrompt, StoreError, TuningRow, first_complaint
 from traitrl.core.ids import ItemId
 from traitrl.judging.choice import RULES
 from traitrl.persistence.config import RlAttackConfig, TuningAttackConfig
@@ -185,9 +185,7 @@ def _validated(model: type[_Row], where: str, record: _Record) -> _Row:
     try:
         return model.model_validate(record)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the row"
-        raise AttackError(f"{where}: {field}: {first['msg']}; restore or repair the file") from error
+        raise AttackError(f"{where}: {first_complaint(error, model)}; restore or repair the file") from error
 
 
 def _distinct(rows: list[_Row], name: str) -> list[_Row]:

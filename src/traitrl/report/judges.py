@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from traitrl.core import ConfigError, StoreError
+from traitrl.core import ConfigError, StoreError, first_complaint
 from traitrl.judging.audit import Scoreboard, Shift
 from traitrl.judging.scoreboard import SCOREBOARD
 from traitrl.report.blocks import Block, Column, Prose, Row, Section, Table
@@ -78,8 +78,7 @@ def load_judges(rows: Iterable[Mapping[str, Any]], study_dir: Path) -> tuple[Jud
         try:
             used = JudgeInUse.model_validate(dict(row))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise ConfigError(f"judges: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ConfigError(f"judges: {first_complaint(error, JudgeInUse)}") from error
         if not used.folder:
             sheets.append(JudgeSheet(used))
             continue

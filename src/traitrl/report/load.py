@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from traitrl.core import ConfigError, StoreError
+from traitrl.core import ConfigError, StoreError, first_complaint
 from traitrl.judging.scoreboard import SCOREBOARD
 from traitrl.report.blocks import Frame, plain
 from traitrl.report.judges import JudgeSheet, load_judges
@@ -265,11 +265,8 @@ def _training_run(row: Mapping[str, Any]) -> TrainingRun:
     try:
         return TrainingRun.model_validate(dict(row))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"training row {row.get('arm', '?')}/{row.get('seed', '?')}: {where}: {first['msg']}"
-        ) from error
+        place = f"training row {row.get('arm', '?')}/{row.get('seed', '?')}"
+        raise ConfigError(f"{place}: {first_complaint(error, TrainingRun)}") from error
 
 
 def _flat(counts: Mapping[str, Any], prefix: str = "") -> dict[str, int]:

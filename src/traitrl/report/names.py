@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from traitrl.core import ConfigError
+from traitrl.core import ConfigError, first_complaint
 from traitrl.report.blocks import Column, Section, Table
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def read_names(rows: Iterable[Mapping[str, Any]]) -> tuple[Named, ...]:
     try:
         return tuple(Named.model_validate(dict(row)) for row in rows)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ConfigError(f"names: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"names: {first_complaint(error, Named)}") from error
 
 
 def names(study: Study) -> Section | None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from traitrl.catalog import Catalog
 from traitrl.chat import Cached, ChatError, ChatModel, Usage, in_order
-from traitrl.core import Frozen, Scenario
+from traitrl.core import Frozen, Scenario, first_complaint
 from traitrl.scenarios.drafting import SHAPES, STAGES, Order, Prompts, assemble, stage_request
 from traitrl.scenarios.rows import COUNTS, Rejected, Sorter
 from traitrl.scenarios.rules import check_row
@@ -111,8 +111,10 @@ async def _write(order: Order, writer: Writer) -> Scenario | Rejected:
         return _rejected(order, drop.rule, drop.reason, done)
     except ChatError as error:
         return _rejected(order, TRANSPORT, str(error), done)
+    except ValidationError as error:
+        return _rejected(order, "schema", first_complaint(error, Scenario), done)
     except ValueError as error:
-        return _rejected(order, "schema", _first_line(error), done)
+        return _rejected(order, "schema", str(error).splitlines()[0], done)
     row = row.model_copy(update={"provenance": {**row.provenance, "licence": writer.licence}})
     complaints = check_row(row, writer.catalog.trait(row.trait))
     if complaints:
@@ -133,7 +135,7 @@ async def _ask(stage: str, order: Order, writer: Writer, done: dict[str, Frozen]
         try:
             return SHAPES[stage].model_validate_json(_inner_json(reply.text))
         except ValidationError as error:
-            why = _first_line(error)
+            why = first_complaint(error, SHAPES[stage])
     raise _Drop(f"malformed-{stage}", f"{why}; asked {1 + ASKED_AGAIN} times")
 
 
@@ -141,13 +143,6 @@ def _inner_json(text: str) -> str:
     """The JSON object in an answer: some models wrap it in a code fence although they are asked not to."""
     start, end = text.find("{"), text.rfind("}")
     return text[start : end + 1] if 0 <= start < end else text
-
-
-def _first_line(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc']) or 'the answer'}: {first['msg']}"
-    return str(error).splitlines()[0]
 
 
 def _rejected(order: Order, rule: str, reason: str, done: dict[str, Frozen]) -> Rejected:

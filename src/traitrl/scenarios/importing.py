@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from traitrl.core import ConfigError, Criterion, Message, Scenario
+from traitrl.core import ConfigError, Criterion, Message, Scenario, first_complaint
 from traitrl.scenarios.rows import COUNTS, Rejected, Sorter
 from traitrl.store import Claim, StageFolder, clear_os_errors, digest_file, read_json
 
@@ -70,8 +70,7 @@ def _numbered(source: Path) -> Iterator[tuple[int, str]]:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc']) or 'the row'}: {first['msg']}"
+        return first_complaint(error, Scenario)
     if isinstance(error, KeyError):
         return f"key {error.args[0]!r} is missing"
     return f"{type(error).__name__}: {error}"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from traitrl.core import Frozen, Scenario, StoreError
+from traitrl.core import Frozen, Scenario, StoreError, first_complaint
 from traitrl.store import StageFolder, clear_os_errors, dump_line, write_json_atomic
 
 CHUNK = 500  # rows that a worker is handed at once
@@ -84,9 +84,7 @@ def parse_line(number: int, raw: bytes) -> Line:
     try:
         return Line(number, text, Scenario.model_validate_json(text))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the line"
-        return Line(number, text, None, f"{where}: {first['msg']}")
+        return Line(number, text, None, first_complaint(error, Scenario))
 
 
 class Sorter:

@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from traitrl.analysis.config import AnalysisConfig
-from traitrl.core import ConfigError, Frozen, nearest
+from traitrl.core import ConfigError, Frozen, first_complaint, nearest
 from traitrl.core.ids import Id
 from traitrl.evals.run import EvalConfig
 from traitrl.judging import JudgeChoice
@@ -110,25 +110,4 @@ def load_study(path: Path) -> StudyConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The first validation problem in one line; for an unknown key, the nearest valid one."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        valid = _keys_at(StudyConfig, problem["loc"][:-1])
-        return f"unknown key {where!r}{nearest(str(problem['loc'][-1]), valid)}"
-    return f"{where or 'the study'}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model that stands at ``path`` below ``model``."""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
-    return list(model.model_fields)
+        raise ConfigError(f"{path}: {first_complaint(error, StudyConfig)}") from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from traitrl.analysis.config import AnalysisConfig
 from traitrl.catalog import Catalog, load_catalog
-from traitrl.core import ConfigError, Frozen, nearest
+from traitrl.core import ConfigError, Frozen, first_complaint, nearest
 from traitrl.evals.run import EvalConfig, EvalJob, run_evals
 from traitrl.judging import close_judges
 from traitrl.persistence.run import Missing, PersistJob, check_apart, persist
@@ -92,8 +92,7 @@ def load_world(name: str) -> Callable[[Path, dict[str, Any]], dict[str, str]]:
         try:
             return write_world(out, PocketSize.model_validate(options))
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            raise ConfigError(f"world_options.{problem['loc'][0]}: {problem['msg']}") from error
+            raise ConfigError(f"world_options: {first_complaint(error, PocketSize)}") from error
 
     return write
 
