@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -278,25 +279,33 @@ WRONG = {"wrong-count": verdicts(True), "wrong-ids": verdicts(*[True] * 6).repla
 
 
 def test_against_a_failing_server_every_reply_ends_graded_or_ungraded(tmp_path: Path) -> None:
-    """A fifth of the calls fail in every way there is; two rows fail for good."""
+    """A fifth of the rows fail at first in every way there is, some more are answered wrongly; two fail for good.
+
+    What goes wrong depends on the row and on the try, and not on who happens to come when: no row has bad luck for long.
+    """
     rows = marked_rows(100)
-    faults = [*FAULTS, *WRONG]
-    state = {"number": 0}
+    asked, answered = Counter[str](), Counter[str]()
+
+    def question(text: str) -> int:
+        found = re.search(r"\| question (\d+)\n", text)
+        assert found, text
+        return int(found[1])
 
     def answer(payload: dict) -> str:
         text = payload["messages"][-1]["content"]
-        if "| question 7\n" in text:
+        number = question(text)
+        answered[text] += 1
+        if number == 7 or (number % 25 == 1 and answered[text] == 1):
             return WRONG["wrong-count"]
-        state["number"] += 1
-        if state["number"] % 25 == 0:
-            return WRONG["wrong-count" if state["number"] % 50 else "wrong-ids"]
-        return served(payload)
+        return WRONG["wrong-ids"] if number % 25 == 2 and answered[text] == 1 else served(payload)
 
-    def plan(number: int, payload: dict) -> str:
-        if "| question 3\n" in payload["messages"][-1]["content"]:
+    def plan(_: int, payload: dict) -> str:
+        text = payload["messages"][-1]["content"]
+        number = question(text)
+        asked[text] += 1
+        if number == 3:
             return "500"
-        fault = faults[number // 5 % len(faults)]
-        return fault if number % 5 == 0 and fault in FAULTS else ""
+        return FAULTS[number // 5 % len(FAULTS)] if number % 5 == 0 and asked[text] == 1 else ""
 
     async def main() -> tuple[list, ModelScorer, Unruly]:
         unruly = Unruly(answer, plan)
