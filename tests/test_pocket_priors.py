@@ -26,13 +26,17 @@ def test_the_record_names_this_recipe_and_this_language(name: str) -> None:
     assert record["recipe"] == recipe.record(name) and record["language_digest"] == LANGUAGE.digest
     assert record["prior"] == name and record["steps"] == recipe.steps(name)
     check_weights(str(PRIORS_DIR / name))
+    start = recipe.prior[name].start
+    assert record.get("start_weights") == (check_weights(str(PRIORS_DIR / start)) if start else None)
 
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_the_recipe_retraces_the_beginning_of_the_shipped_run(name: str, tmp_path: Path) -> None:
     steps = 4
     losses = pretrain(name, tmp_path / name, steps=steps)
-    assert losses == pytest.approx(read_json(PRIORS_DIR / name / "pretraining.json")["first_losses"][:steps], abs=2e-4)
+    shipped, made = (read_json(folder / name / "pretraining.json") for folder in (PRIORS_DIR, tmp_path))
+    assert losses == pytest.approx(shipped["first_losses"][:steps], abs=2e-4)
+    assert made.get("start_weights") == shipped.get("start_weights") and set(made) == set(shipped)
 
 
 def share_of_good(name: str, before: Character | None) -> float:

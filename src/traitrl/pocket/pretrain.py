@@ -247,4 +247,6 @@ def save_prior(
         "first_losses": [round(loss, 6) for loss in losses[:20]],
         "final_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
     }
+    if start := recipe.prior[name].start:
+        record["start_weights"] = check_weights(str(RECIPE_PATH.parent / start))
     write_json_atomic(out / "pretraining.json", record)
