@@ -132,6 +132,7 @@ def test_swapping_the_arms_flips_every_sign_and_nothing_else(cells):
     assert one["verdict"].tolist() == [swap[v] for v in other["verdict"]]
 
 
+@pytest.mark.slow
 @quick
 @given(answers, st.integers(0, 99))
 def test_the_order_of_records_changes_nothing(cells, shuffle_seed):

@@ -150,6 +150,7 @@ def test_the_deadline_bounds_waits_and_retry_after_is_honoured() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_waiting_for_ones_turn_does_not_count_against_the_deadline() -> None:
     def slow(payload: dict) -> str:
         time.sleep(0.06)

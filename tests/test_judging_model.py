@@ -278,6 +278,7 @@ def served(payload: dict) -> str:
 WRONG = {"wrong-count": verdicts(True), "wrong-ids": verdicts(*[True] * 6).replace('"criterion": 3', '"criterion": 77')}
 
 
+@pytest.mark.slow
 def test_against_a_failing_server_every_reply_ends_graded_or_ungraded(tmp_path: Path) -> None:
     """A fifth of the rows fail at first in every way there is, some more are answered wrongly; two fail for good.
 

@@ -177,6 +177,7 @@ def test_names_are_escaped_everywhere(page: str) -> None:
     assert page.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;") >= 4
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(built: Path, tmp_path: Path) -> None:
     rows = list(reversed(training_rows()))
     again = build_report(

@@ -139,6 +139,7 @@ def test_every_eval_under_attack_is_in_a_csv_and_not_on_the_page(built: Path, se
     assert 'id="table-persistence-evals"' not in section and 'href="tables/persistence-evals.csv"' in section
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(analysis: Path, built: Path, tmp_path: Path) -> None:
     again = build_report(analysis, [], tmp_path, title="Attacked")
     names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("persistence*"))

@@ -169,6 +169,7 @@ def endpoint(url: str, **changes: object) -> Endpoint:
     return Endpoint.model_validate({**settings, "max_attempts": 12, **changes})
 
 
+@pytest.mark.slow
 def test_against_an_unruly_server_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     async def main_() -> tuple[dict, Unruly]:
         unruly = Unruly(server_answer, unruly_plan)
@@ -216,6 +217,7 @@ asyncio.run(generate(writer(slow, concurrency=2), ORDERS, Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_pays_for_no_answer_twice(tmp_path: Path) -> None:
     log = tmp_path / "asked"
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "out"), str(log)]
