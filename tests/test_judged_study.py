@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -200,12 +198,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Judges
         assert (out / "2-training/coherent/standard/0/ledger.jsonl").exists()
         printed += killed_when_stalled(judges, "judge-of-evals", 20, alone, out)
         assert not list(out.rglob("records.parquet")) and list(out.glob("2-training/*/*/*/manifest.json"))
-        child = subprocess.run(
-            [sys.executable, "-m", "traitrl.cli", "study", "run", str(study), "--out", str(out)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400,
-        )  # fmt: skip
-        assert child.returncode == 0, child.stdout
-        yield out, judges, printed + child.stdout
+        child = Forked(TRAITRL, "study", "run", str(alone), "--out", str(out), screen=folder / "last.txt")
+        assert child.wait() == 0, child.printed
+        yield out, judges, printed + child.printed
 
 
 def test_every_reply_is_graded_or_ungraded_by_cause(run: tuple[Path, Judges, str]) -> None:
@@ -259,7 +254,7 @@ def test_the_key_is_in_no_file_and_on_no_screen(run: tuple[Path, Judges, str]) -
     assert not holding(out, "planted-in-a-study") and "planted-in-a-study" not in printed
 
 
-def test_another_run_asks_nobody_anything(
+def test_another_run_in_a_worker_asks_nobody_anything(
     run: tuple[Path, Judges, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out, judges, _ = run
