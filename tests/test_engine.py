@@ -123,9 +123,8 @@ def test_killed_between_checkpoints_and_resumed_it_ends_with_the_same_bytes(
         "one = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())\n"
         "run_training(one, RuleScorer(), lambda step, steps: print(step, flush=True))\n"
     )
-    kill_at(
-        "5", script, str(tmp_path / "job.json"), screen=tmp_path / "screen"
-    )  # past the checkpoint at 4, before the one at 6
+    # Past the checkpoint at 4, before the one at 6.
+    kill_at("5", script, str(tmp_path / "job.json"), screen=tmp_path / "screen")
     assert (one.out / "checkpoint-4" / "complete.json").exists() and not (one.out / "manifest.json").exists()
     (one.out / "checkpoint-5").mkdir()  # half-written: no mark of completeness
     assert train(one) == read_manifest(runs["traits"]).outputs

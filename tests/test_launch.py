@@ -37,11 +37,8 @@ def test_without_workers_all_is_done_in_this_process() -> None:
         report({"job": job})
         return job, os.getpid()
 
-    assert run_jobs(here, [3, 1], workers=0, on_event=lambda event: events.append(event["job"])) == [
-        (3, os.getpid()),
-        (1, os.getpid()),
-    ]
-    assert events == [3, 1]
+    results = run_jobs(here, [3, 1], workers=0, on_event=lambda event: events.append(event["job"]))
+    assert results == [(3, os.getpid()), (1, os.getpid())] and events == [3, 1]
 
 
 def test_the_first_failure_ends_the_others(tmp_path: Path) -> None:

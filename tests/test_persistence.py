@@ -361,9 +361,8 @@ def test_killed_on_the_ladder_and_resumed_it_ends_with_the_same_bytes(
     attacks = {"tuning": (attack(world),)} if kind == "bad" else {"rl": (rl_attack(world),)}
     one = job(world, tmp_path / "killed", prompt=()).model_copy(update=attacks)
     (tmp_path / "job.json").write_text(one.model_dump_json())
-    kill_at(
-        f"{kind} 2", PERSIST, str(tmp_path / "job.json"), screen=tmp_path / "screen"
-    )  # past the checkpoint at 1, before the one at 3
+    # Past the checkpoint at 1, before the one at 3.
+    kill_at(f"{kind} 2", PERSIST, str(tmp_path / "job.json"), screen=tmp_path / "screen")
     ladder = one.out / kind / "ladder"
     assert (ladder / "checkpoint-1" / "complete.json").exists() and not (ladder / "manifest.json").exists()
     assert run(one) == ()

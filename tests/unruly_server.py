@@ -51,6 +51,9 @@ class Unruly:
             self.in_flight -= 1
 
     async def _reply(self, request: web.Request, payload: dict[str, Any], fault: Fault) -> web.StreamResponse:
+        if fault.startswith("late "):
+            await asyncio.sleep(0.1)
+            fault = fault.removeprefix("late ")
         if fault == "reset":
             assert request.transport is not None
             request.transport.abort()

@@ -109,4 +109,4 @@ def _settings(path: Path, text: str) -> JudgeSettings:
     except tomllib.TOMLDecodeError as error:
         raise CatalogError(f"{path}: not valid TOML: {error}; correct the syntax") from error
     except ValidationError as error:
-        raise CatalogError(f"{path}: {first_complaint(error, JudgeSettings)}") from error
+        raise CatalogError(f"{path}: {first_complaint(error, JudgeSettings)}; correct it") from error
